@@ -24,7 +24,10 @@ MAX_PIPELINED: Final = 16
 
 REQUESTS_PER_S: Final = 100.0
 REQUESTS_BURST: Final = 400
-"""Of one address, new connections included. Beyond it a request waits for its turn, and a connection is closed."""
+"""Of one address, new connections included. Beyond it a request waits for its turn."""
+
+MOST_WAIT_S: Final = 2.0
+"""An address that would have to wait longer gets no further connection. One that waits for answers never comes here."""
 
 MAX_HEAD_BYTES: Final = 65536
 MAX_BODY_BYTES: Final = 1 << 20
@@ -74,7 +77,11 @@ class LimitedHttp(HttpToolsProtocol):
         super().connection_made(transport)
         address = self._address = self.client[0] if self.client is not None else ""
         each = sum(isinstance(other, LimitedHttp) and other._address == address for other in self.connections)
-        if len(self.connections) > MAX_CONNECTIONS or each > MAX_CONNECTIONS_EACH or self.pace.wait_s(address):
+        if (
+            len(self.connections) > MAX_CONNECTIONS
+            or each > MAX_CONNECTIONS_EACH
+            or self.pace.wait_s(address) > MOST_WAIT_S
+        ):
             _seldom.warning("%s has %d of %d connections here: one more is closed", address, each, MAX_CONNECTIONS)
             transport.abort()
         else:

@@ -17,6 +17,7 @@ from router.address import ListenAddress, bind
 from router.control.address_pace import AddressPace
 from router.control.limits import (
     MAX_CONNECTIONS,
+    MOST_WAIT_S,
     REQUEST_S,
     REQUESTS_BURST,
     REQUESTS_PER_S,
@@ -135,7 +136,7 @@ class _Server(uvicorn.Server):
 
     def protocol(self, peer: str) -> asyncio.BaseProtocol | None:
         """See `Acceptance`. A handshake counts like a request, and costs more."""
-        if self._make.pace.wait_s(peer):
+        if self._make.pace.wait_s(peer) > MOST_WAIT_S:
             return None
         self._make.pace.count(peer)
         return self._make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

@@ -210,6 +210,13 @@ ALERTS = (
         "{{ $labels.instance }} gave up policy changes that Redis has lost, for others that it has.",
     ),
     Alert(
+        "TurnoutAuditLost",
+        "increase(turnout_audit_lost_total[15m]) > 0",
+        "0m",
+        WARNING,
+        "{{ $labels.instance }} could not write lines of the control port's audit log.",
+    ),
+    Alert(
         "TurnoutStateDropped",
         "increase(turnout_state_placements_dropped_total[15m]) > 0 "
         "or increase(turnout_state_unreadable_total[15m]) > 0",

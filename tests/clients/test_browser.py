@@ -1,13 +1,15 @@
-"""A browser whose page is of another origin. Case D 14."""
+"""A browser: on a page of another origin (case D 14), and on the control port's own page."""
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import NamedTuple
 
 import pytest
 
@@ -15,9 +17,11 @@ from tests.clients.conftest import Clients
 from tests.fakes.gateway_process import GatewayProcess, config, running
 from tests.fakes.programs import need
 from tests.fakes.sim_process import MODEL, SimPods
+from tests.fakes.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.needs("chromium")
 
+HEADLESS = ("--headless", "--no-sandbox", "--disable-gpu")
 PAGE = """<!doctype html><pre id="out">none</pre><script>
 const out = document.getElementById("out");
 const ask = async (path, options) => {
@@ -81,7 +85,7 @@ def site() -> Iterator[Site]:
 
 def fetched(clients: Clients, site: Site, gateway: GatewayProcess) -> dict[str, list[object]]:
     site.page = PAGE.replace("GATEWAY", gateway.url).replace("MODEL", MODEL).encode()
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=30000", "--timeout=60000"]
+    options = [*HEADLESS, "--virtual-time-budget=30000", "--timeout=60000"]
     page = clients.run([need("chromium"), *options, f"--user-data-dir={clients.home}", "--dump-dom", site.origin])
     found = re.search(r"seen (\{.*\}) end", page)
     assert found, page
@@ -101,3 +105,43 @@ def test_a_page_of_another_origin_reads_answers_and_errors_where_it_is_allowed(
         assert seen == {"models": [200, False], "stream": [200, True], "unknown": [404, False]}
     else:
         assert set(map(tuple, seen.values())) == {("TypeError",)}
+
+
+class Shown(NamedTuple):
+    """A page in a browser."""
+
+    page: str
+    log: str
+    requests: set[str]
+    """Every URL that the page made it ask for, by its own log of the network: the page's too."""
+
+
+def shown(url: str, home: Path) -> Shown:
+    log = home / "net.json"
+    options = [*HEADLESS, f"--user-data-dir={home / 'profile'}", f"--log-net-log={log}", "--enable-logging=stderr"]
+    done = subprocess.run(
+        [need("chromium"), *options, "--timeout=60000", "--dump-dom", url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=DEADLINE_S,
+    )
+    found = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
+    # The browser asks its maker's servers as well, but not on behalf of a page.
+    of_page = {each["url"] for each in found if "127.0.0.1" in each.get("network_isolation_key", "") and "url" in each}
+    return Shown(done.stdout, done.stderr, of_page)
+
+
+def test_the_page_of_the_control_port_is_shown_in_its_style_and_asks_no_other_host(
+    engines: SimPods, site: Site, tmp_path: Path
+) -> None:
+    site.page = b'<!doctype html><img src="http://elsewhere.test/leak.png">'
+    seen = shown(site.origin, tmp_path)
+    assert "http://elsewhere.test/leak.png" in seen.requests, "it would not be seen below"
+    with running(config(engines.urls), tmp_path / "gateway") as gateway:
+        gateway.wait_until_ready()
+        page = f"{str(gateway.control.base_url).rstrip('/')}/docs"
+        seen = shown(page, tmp_path)
+    assert "/admin/pools/{pool}/policy</code>" in seen.page
+    assert "Content Security Policy" not in seen.log, "it refused a part of its own page"
+    assert {url for url in seen.requests if not url.endswith("/favicon.ico")} == {page}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 
 import pytest
 
 from router.lifecycle import Phase
 from router.replica.build import build
 from router.replica.replica import Replica
-from router.settings import Drain, Pool
+from router.settings import Control, Drain, Pool
 from schedulers.types import PodId
 from statesync.store.protocol import PolicyRecord
 from statesync.types import InflightNumbers
@@ -122,6 +124,29 @@ def test_it_receives_the_state_of_the_other_replicas() -> None:
         replica.parts.state_listener.policy_changed("main", PolicyRecord("random", {}, 9))
         assert replica.parts.policy.controller.live("main").scheduler.name == "random"
         await replica.drain()
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_what_the_control_port_was_asked_to_change_is_on_the_disk_when_the_replica_has_stopped(tmp_path: Path) -> None:
+    async def run() -> None:
+        server, url = await engine()
+        file = tmp_path / "audit.jsonl"
+        control = Control(listen="127.0.0.1:0", token="sesame", audit_file=str(file))
+        replica = Replica(build(settings(url, control=control)))
+        await replica.start()
+        host = replica.control_address
+        head = (
+            f"POST /admin/drain HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer sesame\r\nconnection: close\r\n\r\n"
+        )
+        assert b"202 Accepted" in await ask(host.port, head.encode())
+        await replica.stop_asked.wait()
+        await replica.drain()
+        line = json.loads(file.read_text())
+        assert (line["who"], line["path"], line["before"]) == ("control.token", "/admin/drain", {"phase": "ready"})
+        assert line["replica"] == replica.parts.core.name
+        assert [family.name for family in replica.parts.control.families()] == ["turnout_audit_lost"]
         server.close()
 
     asyncio.run(run())
