@@ -55,9 +55,14 @@ def open_access(settings: Settings, store: StateStore, wall: Callable[[], float]
 
 def _tokens(settings: JwtAuth, control: AccessControl, wall: Callable[[], float]) -> Followed:
     """Let `control` accept tokens; returns the file of their keys."""
-    from router.access.tokens import TokenVerifier, read_key_set  # an extra: see there
+    from router.access.tokens import KeySet, TokenVerifier, read_key_set  # an extra: see there
 
     control.tokens = verifier = TokenVerifier(settings, control.tenants, wall)
-    file = FollowedFile(settings.jwks_file, read_key_set, verifier.use)
+
+    def use(keys: KeySet) -> None:
+        verifier.use(keys)
+        control.look_up_again()  # tokens of a key that is gone are refused
+
+    file = FollowedFile(settings.jwks_file, read_key_set, use)
     verifier.reread = file.again
     return file

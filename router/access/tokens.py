@@ -1,5 +1,5 @@
-"""Tokens of an identity provider (JWT): verified by its public keys, and remembered until they expire. Only imported
-where `auth.jwt` is configured: PyJWT and cryptography come with the extra `jwt`.
+"""Tokens of an identity provider (JWT), verified by its public keys. Only imported where `auth.jwt` is configured:
+PyJWT and cryptography come with the extra `jwt`.
 
 The algorithm is that of the key, never what a token names: so `none`, and a public key used as an HMAC secret, are
 refused before anything is computed.
@@ -14,16 +14,13 @@ from typing import Any, Final
 import jwt
 from jwt import PyJWK
 
-from router.access.identity import ClientIdentity
+from router.access.identity import ClientIdentity, KnownClient
 from router.access.tenants import Tenant
 from router.errors import InvalidApiKey, PermissionDenied
 from router.settings import JwtAuth
 
 LEEWAY_S: Final = 5.0
 """Seconds by which the provider's clock and this one may differ."""
-
-MAX_KNOWN: Final = 10_000
-"""Verified tokens that are remembered."""
 
 MAX_BYTES: Final = 16_384
 """Longest token."""
@@ -65,31 +62,16 @@ class TokenVerifier:
         self._tenants = tenants
         self._wall = wall
         self._keys: KeySet = {}
-        self._known: dict[bytes, tuple[ClientIdentity, float]] = {}
-        """Identity and end of each verified token, by the token's SHA-256; the oldest first."""
         self._reread_at = 0.0
         self.reread: Callable[[], None] | None = None
         """Called, not too often, when a token names a key that is not known."""
 
     def use(self, keys: KeySet) -> None:
-        """Know these keys from now on, and no others: tokens of a key that is gone are refused."""
+        """Know these keys from now on, and no others."""
         self._keys = keys
-        self._known.clear()
 
-    def identify(self, digest: bytes, token: bytes) -> ClientIdentity:
-        """Whose a token with this digest is. Raises InvalidApiKey and PermissionDenied."""
-        known = self._known.get(digest)
-        if known is not None:
-            if known[1] > self._wall():
-                return known[0]
-            del self._known[digest]
-        identity, end = self._verify(token)
-        if len(self._known) >= MAX_KNOWN:
-            del self._known[next(iter(self._known))]
-        self._known[digest] = identity, end
-        return identity
-
-    def _verify(self, token: bytes) -> tuple[ClientIdentity, float]:
+    def verify(self, token: bytes) -> KnownClient:
+        """Whose token it is, and until when. Raises InvalidApiKey and PermissionDenied."""
         settings = self._settings
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -108,7 +90,7 @@ class TokenVerifier:
         except (jwt.PyJWTError, ValueError, OverflowError, RecursionError) as error:
             why = next((_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS), "it cannot be used")
             raise _refused(why) from None
-        return self._identity(claims), float(claims["exp"]) + LEEWAY_S
+        return KnownClient(self._identity(claims), float(claims["exp"]) + LEEWAY_S)
 
     def _key(self, token: bytes) -> PyJWK:
         """The key that the token names; without a name, the only one."""
