@@ -154,6 +154,10 @@ bench-shadow: setup-run  ## what a shadow and a canary cost a request, in one ru
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
 	$(BIN)/python -m loadtests.bench.shadow --out docs/benchmarks --python "$$python" $(ARGS)
 
+bench-tls: setup-run  ## what TLS costs a connection and a request, beside nginx, 2 minutes: docs/benchmarks/tls.md
+	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
+	$(BIN)/python -m loadtests.bench.tls --out docs/benchmarks --python "$$python" $(ARGS)
+
 bench-trials: setup  ## canaries in virtual time, sound and bad ones, 30 minutes: docs/benchmarks/trials.md
 	$(BIN)/python -m loadtests.bench.trials $(ARGS)
 

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from router.client_settings import ServerTls
 from router.ports.expiry import expiry_of
 from statesync.engines.file_stamp import FileStamp, stamp_of
-from statesync.engines.tls import BadTlsFiles, load_certificate
+from statesync.engines.tls import BadTlsFiles, RecordReader, load_certificate
 
 _log = logging.getLogger("turnout.tls")
 
@@ -47,7 +47,7 @@ class HandshakeFailed(ssl.SSLError):
         """For the client."""
 
 
-class _Handshake(ssl.SSLObject):
+class _Connection(RecordReader):
     """The server's side of a connection."""
 
     outgoing: ssl.MemoryBIO
@@ -65,12 +65,12 @@ class _Handshake(ssl.SSLObject):
 class _Context(ssl.SSLContext):
     """Makes connections whose failed handshakes keep their alert."""
 
-    sslobject_class = _Handshake
+    sslobject_class = _Connection
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *given: Any, **named: Any) -> ssl.SSLObject:
         """See ssl.SSLContext."""
         made = super().wrap_bio(incoming, outgoing, *given, **named)
-        if isinstance(made, _Handshake):
+        if isinstance(made, _Connection):
             made.outgoing = outgoing
         return made
 

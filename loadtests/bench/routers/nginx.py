@@ -31,7 +31,7 @@ $servers
         keepalive_requests 100000000;
     }
     server {
-        listen 127.0.0.1:$port backlog=4096;
+        listen 127.0.0.1:$port$tls;
         location / {
             proxy_pass http://engines;
             proxy_http_version 1.1;
@@ -48,19 +48,26 @@ def program() -> str | None:
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
-def config(directory: Path, port: int, engines: Sequence[int], method: str = "") -> str:
-    """One worker that proxies `port` to the engines' ports over kept connections; in turn, or by another method.
+def config(
+    directory: Path, port: int, engines: Sequence[int], method: str = "", pair: tuple[Path, Path] | None = None
+) -> str:
+    """One worker that proxies `port` to the engines' ports over kept connections; in turn, or by another method. With
+    `pair`, a certificate and its key, it speaks TLS.
 
     Bodies of up to 1 MB stay in memory, and streams pass unbuffered, which is its fastest setting.
     """
     # As root, nginx would run its worker as another user, without access to the temporary directory.
     user = "user root;\n" if os.geteuid() == 0 else ""
     servers = "\n".join(f"        server 127.0.0.1:{engine};" for engine in engines)
-    return _CONF.substitute(user=user, directory=directory, servers=servers, port=port, method=method and f"{method};")
+    tls = " backlog=4096" if pair is None else " ssl backlog=4096; ssl_certificate {}; ssl_certificate_key {}"
+    filled = {"servers": servers, "port": port, "method": method and f"{method};", "tls": tls.format(*pair or ())}
+    return _CONF.substitute(filled, user=user, directory=directory)
 
 
-def command(directory: Path, port: int, engines: Sequence[int], method: str = "") -> list[str]:
+def command(
+    directory: Path, port: int, engines: Sequence[int], method: str = "", pair: tuple[Path, Path] | None = None
+) -> list[str]:
     """Write the configuration into `directory` and return the command that runs it."""
     path = directory / "nginx.conf"
-    path.write_text(config(directory, port, engines, method))
+    path.write_text(config(directory, port, engines, method, pair))
     return [program() or "nginx", "-p", str(directory), "-c", str(path), "-e", str(directory / "error.log")]

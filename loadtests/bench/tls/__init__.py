@@ -1,0 +1,1 @@
+"""What TLS on the inference port costs, beside nginx."""
