@@ -54,9 +54,9 @@ def page(about: Mapping[str, str], costs: Sequence[Cost]) -> str:
     return f"""# What TLS costs
 
 Made by `make bench-tls`: nginx and the gateway (`prefix_aware`, default settings), each with and without TLS, all on
-one core; canned engines and the load on another. TLS 1.3, a P-256 certificate, 1.2 KB prompts, whole answers. Medians of
-{rounds} rounds, in each of which every router had every load; a difference is taken within a round. Answers that were
-missing or wrong: {sum(cost.wrong for cost in costs)}.
+one core; canned engines and the load on another. TLS 1.3, a P-256 certificate, 1.2 KB prompts, whole answers. Medians
+of {rounds} rounds, in each of which every router had every load; a difference is taken within a round. Answers
+that were missing or wrong: {sum(cost.wrong for cost in costs)}.
 
 {table(costs)}
 
