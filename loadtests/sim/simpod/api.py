@@ -71,10 +71,12 @@ class PodApi:
         faults: FaultSwitch,
         controls: Controls,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        spans: Callable[[Request, Outlet], Outlet] | None = None,
     ) -> None:
-        """`new_id` gives what follows `resp_` in the id of a new response."""
+        """`new_id` gives what follows `resp_` in the id of a new response; `spans` is `EngineSpans.outlet`."""
         self._spec, self._pump, self._meters, self._faults, self._controls = spec, pump, meters, faults, controls
         self._new_id = new_id
+        self._spans = spans
         self._store = ResponseStore()
         self.received: Counter[str] = Counter()
         """Requests by path, /sim/* left out."""
@@ -105,6 +107,8 @@ class PodApi:
             allowed = b"allow: %b\r\n" % ", ".join(route.methods).encode()
             outlet.whole(405, _JSON, b"" if request.method == "HEAD" else WRONG_METHOD.openai(), allowed)
             return None
+        if self._spans is not None and path in WRITERS:
+            outlet = self._spans(request, outlet)
         try:
             return route.answer(request, outlet)
         except ApiError as error:

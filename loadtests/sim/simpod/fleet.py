@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import uvloop
 
@@ -32,6 +32,9 @@ from loadtests.sim.simpod.metrics import Meters
 from loadtests.sim.simpod.pump import Pump
 from loadtests.sim.simpod.script import PodSpec, encode
 from loadtests.sim.simpod.wire import Connection, Exchange, Request
+
+if TYPE_CHECKING:
+    from loadtests.sim.simpod.spans import EngineSpans
 
 DEFAULT_MODEL = "sim-model"
 LAST_PORT = 65535
@@ -53,10 +56,11 @@ class SimPod:
         output_mean_tokens: float = 128.0,
         controlled: bool = False,
         by_priority: bool = False,
+        otlp_endpoint: str = "",
     ) -> None:
         """`port` 0 takes a free one; `speed` divides all durations; `name` (default `sim-PORT`) is the value of
         `x-inference-pod`; `controlled` says that faults can also be switched elsewhere than on this port;
-        `by_priority` is vLLM's `--scheduling-policy priority`."""
+        `by_priority` is vLLM's `--scheduling-policy priority`; `otlp_endpoint` its `--otlp-traces-endpoint`."""
         self.profile = PROFILES[profile] if isinstance(profile, str) else profile
         if by_priority:
             self.profile = self.profile._replace(by_priority=True)
@@ -65,6 +69,8 @@ class SimPod:
         self.name = name
         self._models, self._speed, self._keepalive_s = tuple(models), speed, keepalive_s
         self._output_mean_tokens, self._controlled = output_mean_tokens, controlled
+        self._otlp_endpoint = otlp_endpoint
+        self._spans: EngineSpans | None = None
         self._listener = Listener(host, port)
         self._pump: Pump | None = None
         self._api: PodApi | None = None
@@ -103,7 +109,12 @@ class SimPod:
         self.name = self.name or f"sim-{self.port}"
         spec = PodSpec(self.name, self._models, self.profile, self._output_mean_tokens)
         self._pump = Pump(self.engine, self._meters, self._speed)
-        self._api = PodApi(spec, self._pump, self._meters, self.faults, self)
+        if self._otlp_endpoint:
+            from loadtests.sim.simpod.spans import EngineSpans
+
+            self._spans = EngineSpans(self._otlp_endpoint, self.name)
+        outlet = self._spans.outlet if self._spans is not None else None
+        self._api = PodApi(spec, self._pump, self._meters, self.faults, self, spans=outlet)
         await self._listener.serve(sock, self._api, self.name.encode(), self._keepalive_s)
         return self.port
 
@@ -120,6 +131,9 @@ class SimPod:
         self._listener.close()
         if self._pump is not None:
             self._pump.stop()
+        if self._spans is not None:
+            await asyncio.to_thread(self._spans.stop)
+            self._spans = None
         await asyncio.sleep(0)
 
     def set_fault(self, fault: Fault | None, /, *, remote: bool = False) -> None:
@@ -208,6 +222,7 @@ async def run(
     output_mean_tokens: float = 128.0,
     control_port: int | None = None,
     by_priority: bool = False,
+    otlp_endpoint: str = "",
     ready: Callable[[Sequence[SimPod]], None] = lambda pods: None,
 ) -> None:
     """Run a pod on each port until cancelled; `ready` is called when all listen. OSError if a port is taken."""
@@ -222,6 +237,7 @@ async def run(
             output_mean_tokens=output_mean_tokens,
             controlled=control_port is not None,
             by_priority=by_priority,
+            otlp_endpoint=otlp_endpoint,
         )
         for port in ports
     ]
@@ -267,6 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--scheduling-policy", choices=("fcfs", "priority"), default="fcfs", help="priority: by the field of requests"
     )
+    parser.add_argument("--otlp-traces-endpoint", default="", help="URL for the engines' spans (OTLP over HTTP)")
     parser.add_argument("--control-port", type=int, help="switch the faults of all pods here as well")
     args = parser.parse_args(argv)
     if args.count < 1 or not args.speed > 0:
@@ -284,6 +301,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output_mean_tokens=args.output_mean,
         control_port=args.control_port,
         by_priority=args.scheduling_policy == "priority",
+        otlp_endpoint=args.otlp_traces_endpoint,
         ready=_announce,
     )
     try:
