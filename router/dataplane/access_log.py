@@ -12,6 +12,7 @@ from typing import Final
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
 from router.dataplane.http.forwarded import TrustedProxies, peer_of
 from router.errors import GatewayError, PodFailure
+from router.telemetry.request_trace import NOT_TRACED
 
 _log = logging.getLogger("turnout.access")
 
@@ -64,7 +65,10 @@ class AccessLog:
 def names(exchange: Exchange) -> dict[str, str]:
     """The fields by which every log line names a request, and the trace that it belongs to."""
     request_id = exchange.request_id.decode("latin-1")
-    return {"request_id": request_id} | ({"trace_id": exchange.trace.name} if exchange.trace is not None else {})
+    trace = exchange.trace
+    if trace is None or trace is NOT_TRACED:
+        return {"request_id": request_id}
+    return {"request_id": request_id, "trace_id": trace.name}
 
 
 def tokens(tail: bytes) -> dict[str, int]:

@@ -9,7 +9,7 @@ engine always take the same decision. `baggage` is passed on like any other head
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from router.dataplane.access_log import tokens
@@ -20,8 +20,8 @@ from router.dataplane.prefix_feedback import cache_use
 from router.dataplane.relay import Relay
 from router.dataplane.request.paths import STATELESS_PATHS
 from router.errors import GatewayError, PodFailure, PodGone
-from router.telemetry.request_trace import AttemptTrace, DecisionTrace, RequestOutcome, RequestTrace
-from router.telemetry.trace_context import SAMPLED, RatioSampler, header, parse, without_context
+from router.telemetry.request_trace import NOT_TRACED, AttemptTrace, DecisionTrace, RequestOutcome, RequestTrace
+from router.telemetry.trace_context import SAMPLED, header, parse, sampling_bound, without_context
 from schedulers.policies.prefix_aware import own_work
 from schedulers.ttft import start_in
 from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
@@ -45,32 +45,52 @@ class Tracer:
         clock: Callable[[], float],
         wall: Callable[[], float],
         rng: Callable[[], int],
+        tap: Callable[[Exchange, Relay], Receiver] | None = None,
     ) -> None:
         """`ratio` of the traces that begin here are recorded. `clock` is that of `Exchange.arrived`, `wall` is Unix
-        time, `rng` returns 64 random bits."""
+        time, `rng` returns 64 random bits. `tap` is that of another observer."""
         self._sink = sink
-        self._sampler = RatioSampler(ratio)
+        self._bound = sampling_bound(ratio)
         self._clock = clock
         self._wall = wall
         self._rng = rng
+        self._tap = tap
+        self._count = 0
+        self._unsampled = b"traceparent: 00-%016x%%016x-%016x-00\r\n" % (self._id(), self._id())
+        """The line of requests that are not recorded and came without one, around their number."""
 
     def _begin(self, exchange: Exchange) -> RequestTrace:
         """Decide whether the request is recorded, and what pods get of its trace."""
-        given = exchange.header_map.get(b"traceparent")
-        parent = parse(given) if given is not None else None
+        header_map = exchange.header_map
+        if b"traceparent" in header_map or b"tracestate" in header_map:
+            return self._continue(exchange, header_map.get(b"traceparent", b""), header_map.get(b"tracestate", b""))
+        low = self._rng()
+        if low >= self._bound:
+            self._count += 1
+            exchange.kept = [*exchange.kept, self._unsampled % self._count]
+            exchange.trace = NOT_TRACED
+            return NOT_TRACED
+        return self._record(exchange, RequestTrace(self._id() << 64 | low, 0, SAMPLED), exchange.kept)
+
+    def _continue(self, exchange: Exchange, given: bytes, state: bytes) -> RequestTrace:
+        """The same for a client that sent headers of a trace."""
+        parent = parse(given)
         if parent is None:
-            trace_id = self._rng() << 64 | self._rng() or 1
-            trace = RequestTrace(trace_id, 0, SAMPLED if self._sampler.takes(trace_id) else 0)
+            kept, low = without_context(exchange.kept, state=False), self._rng()
+            trace = RequestTrace(self._id() << 64 | low, 0, SAMPLED if low < self._bound else 0)
+            exchange.kept = [*kept, header(trace.trace_id, self._id(), 0)]
         else:
             trace = RequestTrace(*parent)
-            trace.state = exchange.header_map.get(b"tracestate", b"")
+            trace.state = state
+            kept = without_context(exchange.kept, state=True) if trace.sampled else []
         if trace.sampled:
-            trace.span_id = self._id()
-        if trace.sampled or parent is None:
-            named = given is not None or b"tracestate" in exchange.header_map
-            trace.kept = without_context(exchange.kept, state=parent is not None) if named else exchange.kept
-        if not trace.sampled and parent is None:
-            exchange.kept = [*trace.kept, header(trace.trace_id, self._id(), 0)]
+            return self._record(exchange, trace, kept)
+        exchange.trace = trace
+        return trace
+
+    def _record(self, exchange: Exchange, trace: RequestTrace, kept: Sequence[bytes]) -> RequestTrace:
+        trace.span_id = self._id()
+        trace.kept = kept
         exchange.trace = trace
         return trace
 
@@ -98,8 +118,9 @@ class Tracer:
         made = DecisionTrace(self._clock(), took_s, policy, pod, candidates, score, answer.reason, hits, expected_s)
         trace.decisions.append(made)
 
-    def attempt(self, exchange: Exchange, relay: Relay, receiver: Receiver) -> Receiver:
-        """An attempt begins: give the pod its trace. Returns what takes the pod's answer and gives it to `receiver`."""
+    def tap(self, exchange: Exchange, relay: Relay) -> Receiver:
+        """An attempt begins: give the pod its trace. Returns what takes the pod's answer in front of the relay."""
+        receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
         trace = exchange.trace or self._begin(exchange)
         if not trace.sampled:
             return receiver
@@ -147,7 +168,7 @@ def _expected_s(info: RequestInfo, snapshot: LoadSnapshot, pod: PodId, hit_token
 def _outcome(
     exchange: Exchange, relay: AnswerRelay | None, status: int, error: GatewayError | None, now: float
 ) -> RequestOutcome:
-    routed, placement = exchange.routed, exchange.placement
+    routed = exchange.routed
     first_at = relay.first_at if relay is not None else 0.0
     return RequestOutcome(
         method=exchange.method.decode("latin-1"),
@@ -155,7 +176,6 @@ def _outcome(
         known_path=exchange.path in STATELESS_PATHS,
         model=exchange.model[:_LONGEST],
         pool="" if routed is UNROUTED else routed.pool,
-        policy=placement.policy if placement is not None else "",
         status=status,
         error=_reason(status, error),
         stream=relay is not None and relay.sse,

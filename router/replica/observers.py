@@ -34,12 +34,9 @@ class Observers(NamedTuple):
     @property
     def tap(self) -> Callable[[Exchange, Relay], Receiver] | None:
         """See `GatewayDeps.tap`."""
-        recorder, tracer = self.recorder, self.tracer
-        if tracer is None:
-            return recorder.tap if recorder is not None else None
-        if recorder is None:
-            return lambda exchange, relay: tracer.attempt(exchange, relay, relay)
-        return lambda exchange, relay: tracer.attempt(exchange, relay, recorder.tap(exchange, relay))
+        if self.tracer is not None:
+            return self.tracer.tap  # which passes the recorder's on
+        return self.recorder.tap if self.recorder is not None else None
 
     def start(self) -> None:
         """Start the threads that are not started yet."""
@@ -67,4 +64,5 @@ def open_observers(settings: Settings, replica: str, clock: Callable[[], float],
 
     about = {"service.name": SERVICE, "service.instance.id": replica, "service.version": __version__}
     export = open_export(telemetry.otlp_endpoint, SpanMaker(about, rng, clock))
-    return Observers(recorder, Tracer(export.take, telemetry.sample_ratio, clock, time.time, rng), export)
+    tap = recorder.tap if recorder is not None else None
+    return Observers(recorder, Tracer(export.take, telemetry.sample_ratio, clock, time.time, rng, tap), export)

@@ -5,7 +5,7 @@ gateway's monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from router.telemetry.trace_context import SAMPLED
 
@@ -79,6 +79,10 @@ class RequestTrace:
         return f"{self.trace_id:032x}"
 
 
+NOT_TRACED: Final = RequestTrace(0, 0, 0)
+"""Of requests that are not recorded and belong to no client's trace. Shared, so nothing is written to it."""
+
+
 class RequestOutcome(NamedTuple):
     """How a request ended. `method`, `path` and `model` are the client's, cut to a bounded length."""
 
@@ -88,7 +92,6 @@ class RequestOutcome(NamedTuple):
     """Whether the path is one of a known few, so that it can be part of a span's name."""
     model: str
     pool: str
-    policy: str
     status: int
     error: str
     """Empty where the client got a pod's answer."""

@@ -54,13 +54,7 @@ def without_context(kept: Sequence[bytes], *, state: bool) -> list[bytes]:
     return [(_PARENT_HEADER if state else _HEADERS).sub(b"", b"".join(kept))]
 
 
-class RatioSampler:
-    """Takes a share of the new traces by their ids, as OpenTelemetry's `TraceIdRatioBased` does: every component with
-    the same share takes the same ones."""
-
-    def __init__(self, ratio: float) -> None:
-        self._bound = round(ratio * _HALF)
-
-    def takes(self, trace_id: int) -> bool:
-        """Whether a trace that begins here is recorded."""
-        return trace_id % _HALF < self._bound
+def sampling_bound(ratio: float) -> int:
+    """The traces that begin here are recorded whose low 64 bits are below this number, as by OpenTelemetry's
+    `TraceIdRatioBased`: every component with the same ratio takes the same ones."""
+    return round(ratio * _HALF)

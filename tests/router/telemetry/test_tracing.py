@@ -90,7 +90,7 @@ def test_a_silent_collector_holds_a_drain_for_a_bounded_time() -> None:
 
 
 def test_a_request_that_ended_at_once_is_a_span_without_children() -> None:
-    outcome = RequestOutcome("GET", "/x", False, "", "", "", 404, "unknown_path", False, 1.0, 1.0, False, 0.0, 0.0, {})
+    outcome = RequestOutcome("GET", "/x", False, "", "", 404, "unknown_path", False, 1.0, 1.0, False, 0.0, 0.0, {})
     with otlp_receiver() as receiver:
         export = open_export(receiver.url, maker())
         ended = RequestTrace(7, 0, 1)
