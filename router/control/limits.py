@@ -26,8 +26,9 @@ REQUESTS_PER_S: Final = 100.0
 REQUESTS_BURST: Final = 400
 """Of one address, new connections included. Beyond it a request waits for its turn."""
 
-MOST_WAIT_S: Final = 2.0
-"""An address that would have to wait longer gets no further connection. One that waits for answers never comes here."""
+MOST_WAIT_S: Final = 1.0
+"""A request waits no longer, so that a drain can end; its address, which must have left others behind, gets no further
+connection."""
 
 MAX_HEAD_BYTES: Final = 65536
 MAX_BODY_BYTES: Final = 1 << 20
@@ -145,7 +146,7 @@ class Turns:
         wait_s = self._pace.wait_s(address)
         self._pace.count(address)
         if wait_s:
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(min(wait_s, MOST_WAIT_S))
         await self._app(scope, receive, send)
 
 
