@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
+from router.access.tenants import Tenant
 from router.dataplane.drain_rate import DrainRate
 from router.dataplane.exchange import POD_LINE, Exchange
 from router.dataplane.fair_queue import FairQueue, Lane
@@ -25,6 +26,11 @@ SLACK: Final = 64
 
 LONGEST_RETRY_S: Final = 60.0
 """Most seconds after which a refused client is asked to come again: the pool may have grown by then."""
+
+
+def _unbounded(pool: str) -> tuple[int, int]:
+    """No pod has a limit."""
+    return 1, 1
 
 
 class PoolQueue:
@@ -43,12 +49,17 @@ class Admission:
     """The gate in front of dispatch."""
 
     def __init__(
-        self, limits: Limits, clock: Callable[[], float] = time.monotonic, shares: FairShares | None = None
+        self,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        shares: FairShares | None = None,
+        room: Callable[[str], tuple[int, int]] = _unbounded,
     ) -> None:
-        """`shares`: what each tenant got; None where there are no tenants."""
+        """`shares`: what each tenant got; None where there are no tenants. `room` is `LoadView.room`."""
         self._limits = limits
         self._clock = clock
         self._shares = shares or FairShares({})
+        self._room = room
         self._queues: dict[str, PoolQueue] = {}
         self._ticket = count()
         self.active: set[Exchange] = set()
@@ -85,11 +96,12 @@ class Admission:
     def wait(self, exchange: Exchange, also: Sequence[str] = (), until: float = NEVER) -> None:
         """Put the exchange in the queues of its own pool and of the pools `also`, which may serve it too.
 
-        Raises Saturated when `max_queue` requests already wait, or when it is not likely to be served before `until`.
+        Raises Saturated when `max_queue` requests already wait, or when it is not likely to be served before `until`. A
+        tenant that has less than its part of a full queue may add to it, so that no tenant can fill it for all.
         """
         queue = self._queue(exchange.routed.line)
         now = self._clock()
-        if self.queued >= self._limits.max_queue:
+        if self.queued >= self._limits.max_queue and not self._has_room(exchange, queue):
             raise Saturated(
                 f"Pool {exchange.routed.pool!r} has no room and {self.queued} requests already wait.",
                 retry_after_s=_drained_s(queue, queue.waiting, now),
@@ -98,6 +110,13 @@ class Admission:
             self._refuse_late(exchange, queue, now, until)
         self.step_back(exchange)
         self.join(exchange, (exchange.routed.line, *also))
+
+    def _has_room(self, exchange: Exchange, queue: PoolQueue) -> bool:
+        """Whether the exchange's tenant may add to a full queue."""
+        most = self._limits.max_queue
+        if exchange.tenant is None or self.queued >= 2 * most:
+            return False
+        return queue.order.has_room(self._lane(exchange, queue, exchange.routed.line), most)
 
     def _refuse_late(self, exchange: Exchange, queue: PoolQueue, now: float, until: float) -> None:
         """Raise Saturated if the exchange is not likely to leave the queue before `until`."""
@@ -115,10 +134,16 @@ class Admission:
         queue = self._queue(exchange.routed.line)
         return _drained_s(queue, queue.waiting, self._clock())
 
-    def waits(self, line: str) -> bool:
-        """Whether anything waits in this queue."""
+    def lines_up(self, exchange: Exchange, tenant: Tenant) -> bool:
+        """Whether the exchange of a tenant has to wait before a pod is looked for: others wait, or its tenant has to
+        leave the places that are free to them."""
+        line = exchange.routed.line
         queue = self._queues.get(line)
-        return queue is not None and queue.waiting > 0
+        if queue is not None and queue.waiting:
+            return True
+        shares = self._shares.pool(exchange.routed.pool)
+        counter = self._shares.counter(exchange.routed.pool, tenant.name)
+        return POD_LINE not in line and shares.leaves_places(counter, self._room)
 
     def join(self, exchange: Exchange, pools: Sequence[str]) -> None:
         """Put an exchange that waits in the queues of these pools as well."""
@@ -162,10 +187,15 @@ class Admission:
         def placed(exchange: Exchange) -> bool:
             return self._placed(exchange, queue, attempt)
 
+        shares = self._shares.pool(pool.partition(POD_LINE)[0])
+
+        def holds(counter: TenantCounter) -> bool:
+            return POD_LINE not in pool and shares.leaves_places(counter, self._room)
+
         if mixed:
-            queue.order.serve_kinds(placed, _model)
+            queue.order.serve_kinds(placed, holds, _model)
         else:
-            queue.order.serve(placed)
+            queue.order.serve(placed, holds)
         if POD_LINE in pool and not queue.waiting and not len(queue.order):
             del self._queues[pool]  # one for each pod that was ever waited for would stay
 

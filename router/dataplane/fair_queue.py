@@ -162,21 +162,36 @@ class FairQueue(Generic[T]):
             before += waiting
         return before
 
-    def serve(self, attempt: Callable[[T], bool]) -> None:
-        """There is room: call `attempt` in order, until it returns False (no more room)."""
-        while (lane := self._next([each for each in self.lanes.values() if each.has_any()])) is not None:
+    def has_room(self, lane: Lane[T], most: int) -> bool:
+        """Whether the lane has less than its part of a queue for `most` requests, by the weights of those that wait."""
+        others = [each.counter.weight for each in self.lanes.values() if each.waiting and each is not lane]
+        weight = lane.counter.weight
+        return lane.length() * (weight + sum(others)) < most * weight
+
+    def serve(self, attempt: Callable[[T], bool], holds: Callable[[TenantCounter], bool]) -> None:
+        """There is room: call `attempt` in order, until it returns False (no more room). Tenants for which `holds` is
+        true wait on."""
+        while True:
+            lane = self._next([each for each in self.lanes.values() if each.has_any() and not holds(each.counter)])
+            if lane is None:
+                break
             entry = heapq.heappop(lane.entries)
             if not self._placed(lane, entry[2], attempt):
                 heapq.heappush(lane.entries, entry)
                 break
 
-    def serve_kinds(self, attempt: Callable[[T], bool], kind: Callable[[T], str]) -> None:
-        """There is room for requests of some kinds: serve each kind until there is no more room for it."""
+    def serve_kinds(
+        self, attempt: Callable[[T], bool], holds: Callable[[TenantCounter], bool], kind: Callable[[T], str]
+    ) -> None:
+        """As `serve`, where there is room for requests of some kinds: each is served until there is no more for it."""
         lanes = list(self.lanes.values())
         for lane in lanes:
             lane.open()
         full: set[str] = set()
-        while (chosen := self._next([lane for lane in lanes if lane.has_of_other(full, kind)])) is not None:
+        while True:
+            chosen = self._next([each for each in lanes if each.has_of_other(full, kind) and not holds(each.counter)])
+            if chosen is None:
+                break
             entry = chosen.take()
             of_kind = kind(entry[2])
             if not self._placed(chosen, entry[2], attempt):

@@ -28,6 +28,8 @@ class RequestQueue:
         self._fallbacks = attempts.fallbacks
         self._completion = completion
         attempts.wait_again = self.wait_again
+        if deps.shares is not None:
+            deps.shares.on_ended = self.on_headroom
 
     def enter(self, exchange: Exchange) -> None:
         """Queue the exchange, whose pool is saturated, for the pool's pods and, once `fallback_after_s` is over, for
@@ -52,13 +54,14 @@ class RequestQueue:
         exchange.edge.expires_at = min(until, now + (fall_back_after_s or NEVER))
 
     def line_up(self, exchange: Exchange) -> bool:
-        """Queue the exchange of a tenant behind those that wait for its pool already, if any do. Without that, a tenant
-        that sends more often than others would find more of the places that were just left."""
-        if not self._admission.waits(exchange.routed.line):
+        """Queue the exchange of a tenant behind those that wait for its pool already, if any do: without that, a tenant
+        that sends more often than others would find more of the places that were just left. And where its tenant has
+        more than its share, so that others find a place at once."""
+        if exchange.tenant is None or not self._admission.lines_up(exchange, exchange.tenant):
             return False
         self._deps.dispatch.session(exchange)  # makes what policies see of it: its priority orders the queue
         self.enter(exchange)
-        if exchange.routed.pool in self._deps.view.mixed:  # there may be room for its model only
+        if self._deps.view.room(exchange.routed.pool)[0]:  # for its model, or for its tenant, only
             self.on_headroom(exchange.routed.pool)
         return True
 

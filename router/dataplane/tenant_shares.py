@@ -4,6 +4,8 @@ request, and when it ends. `fair_share.py` counts. Retries and fall-backs change
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from router.dataplane.access_log import tokens
 from router.dataplane.exchange import AnswerRelay, Exchange
 from router.dataplane.fair_share import FairShares, ServiceCharge
@@ -18,6 +20,8 @@ class TenantShares:
         self._shares = shares
         self.open: dict[Exchange, ServiceCharge] = {}
         """Charges of requests that have not ended."""
+        self.on_ended: Callable[[str], None] | None = None
+        """Called with the pool of each one that ends: a tenant may have its share again."""
 
     def dispatched(self, exchange: Exchange) -> None:
         """The first pod gets the exchange."""
@@ -38,6 +42,8 @@ class TenantShares:
             self._shares.refund(charge)
         else:
             self._shares.settle(charge, None if relay is None else _answer_tokens(relay.tail))
+        if self.on_ended is not None:
+            self.on_ended(charge.pool)
 
 
 def _answer_tokens(tail: bytes) -> int | None:

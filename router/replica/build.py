@@ -109,7 +109,7 @@ def build(
     name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     core = CoreParts(settings, name, clock, rng, Lifecycle(clock), Metrics())
     state = _state(core)
-    network = _network(core)
+    network = _network(core, state)
     pods = _pods(core, state, network)
     policy = _policy(core, state.store)
     ports = read_ports(settings)
@@ -149,13 +149,13 @@ def _state(core: CoreParts) -> StateParts:
     return StateParts(store, view, prefix, PrefixAccuracy(prefix.set_trust))
 
 
-def _network(core: CoreParts) -> NetworkParts:
+def _network(core: CoreParts, state: StateParts) -> NetworkParts:
     settings = core.settings
     routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
     deadlines = Deadlines(core.clock, resolution_for(*request_limits_s(settings)))
     weights = {tenant.name: (tenant.weight, tenant.priority) for tenant in settings.tenants}
     shares = FairShares(weights) if weights else None
-    admission = Admission(settings.limits, core.clock, shares)
+    admission = Admission(settings.limits, core.clock, shares, state.view.room)
     write_batcher = WriteBatcher(admission.active)
     accesses = Accesses({pool.name: pool_access(pool, settings, os.environ) for pool in settings.pools})
     upstream = Upstream(deadlines, accesses.dial, write_batcher)

@@ -147,6 +147,10 @@ class LoadView:
             return pool_state.snapshot(now, 0.0)
         return pool_state.snapshot(now, self._unseen(pool_state, now))
 
+    def room(self, pool: str) -> tuple[int, int]:
+        """See `PoolState.room`. Raises UnknownPool."""
+        return self._pool_state(pool).room()
+
     def reserve(self, pod: PodId, request: RequestInfo) -> Charge:
         """Count a request onto a pod, before it is sent. Raises UnknownPod.
 
@@ -228,9 +232,7 @@ class LoadView:
                 self._pool_states[pod_state.pool].changed(pod_state)
 
     def set_remote(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool = False) -> None:
-        """Take another replica's absolute numbers. A pod that is absent did not change; if `full`, nothing is in flight
-        on it.
-
+        """Take another replica's absolute numbers. A pod that is absent did not change; if `full`, it has nothing.
         Numbers of pods not known here are kept until the pod appears or the replica goes. Negative ones count as 0.
         """
         for pool_state in self._remote.update(replica, numbers, self._clock(), full):

@@ -150,7 +150,7 @@ class Rig:
         self.prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
         self.routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
         self.deadlines = Deadlines(clock, 0.1)
-        self.admission = Admission(settings.limits, clock, self.shares)
+        self.admission = Admission(settings.limits, clock, self.shares, self.view.room)
         self._write_batcher = WriteBatcher(range(MIN_ACTIVE) if self._batched else self.admission.active)
         self.upstream = Upstream(self.deadlines, self.net.dial, self._write_batcher)
         self.prefix_accuracy = PrefixAccuracy(self.prefix.set_trust)

@@ -53,8 +53,16 @@ class Replicas:
     """A `Router` made of R replicas that run one policy."""
 
     def __init__(
-        self, world: World, scheduler: Scheduler, unit_tokens: int, sharing: Sharing | None = None, *, seed: int = 0
+        self,
+        world: World,
+        scheduler: Scheduler,
+        unit_tokens: int,
+        sharing: Sharing | None = None,
+        *,
+        seed: int = 0,
+        max_inflight: int | None = None,
     ) -> None:
+        """`max_inflight`: of each pod; then the router is a `QueuedReplicas`, for these do not queue."""
         self._world = world
         self._rng = random.Random(seed)
         self._health_rng = random.Random(seed)
@@ -63,7 +71,9 @@ class Replicas:
         self._unit_tokens = unit_tokens
         self.scheduler = scheduler
         """Decides for all of them."""
-        self._pods = [Pod(PodId(f"pod-{at}"), f"127.0.0.1:{at}") for at in range(len(world.engines))]
+        self._pods = [
+            Pod(PodId(f"pod-{at}"), f"127.0.0.1:{at}", max_inflight=max_inflight) for at in range(len(world.engines))
+        ]
         self._at = {pod.id: at for at, pod in enumerate(self._pods)}
         self._members = {pod.id: pod for at, pod in enumerate(self._pods) if world.serves[at]}
         """Discovery's list."""

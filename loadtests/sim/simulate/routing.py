@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from loadtests.sim.simulate.traces import Arrival
 from schedulers.types import NO_SLO, Slo
+
+HELD: Final = -1
+"""In place of a pod: the request waits at the router, which releases or refuses it later."""
 
 
 class Failure(Enum):
@@ -28,8 +31,8 @@ class Router(Protocol):
     """Picks the pods: the real policies behind simulated replicas, or a peer's algorithm."""
 
     def route(self, number: int, arrival: Arrival, /) -> int | None:
-        """The index of the pod that gets request `number`, which arrives now; None where no pod can take it.
-        Raises Shed."""
+        """The index of the pod that gets request `number`, which arrives now; HELD where it waits, None where no pod
+        can take it. Raises Shed."""
 
     def first_token(self, number: int, /) -> None:
         """The first token of a request is back."""

@@ -54,6 +54,7 @@ class Arrival(NamedTuple):
     slo: Slo = NO_SLO
     think_s: float | None = None
     """Seconds from the end of the session's previous answer to this request; None if the trace does not show it."""
+    tenant: str = ""
 
 
 class Trace(NamedTuple):

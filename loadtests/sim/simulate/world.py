@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from loadtests.sim.engine.model import Engine, EngineRequest, RequestTooLong, StepResult
 from loadtests.sim.engine.profiles import EngineProfile
+from loadtests.sim.simulate.routing import HELD as HELD
 from loadtests.sim.simulate.routing import Failure as Failure
 from loadtests.sim.simulate.routing import Outcome as Outcome
 from loadtests.sim.simulate.routing import Router as Router
@@ -80,6 +81,8 @@ class World:
         self._stepping = [False] * pods
         self._lulls: list[_Lull | None] = [None] * pods
         self._open: dict[int, _Open] = {}
+        self._held: dict[int, _Open] = {}
+        """Requests that wait at the router."""
         self._first: dict[int, float] = {}
         self._cached: dict[int, int] = {}
 
@@ -96,6 +99,11 @@ class World:
     def rejected(self) -> int:
         """Requests that no pod could ever hold; they have no outcome."""
         return len(self._rejected)
+
+    @property
+    def outcomes(self) -> Mapping[int, Outcome]:
+        """By number, of the requests that were served so far."""
+        return self._outcomes
 
     def was_rejected(self, number: int) -> bool:
         """Whether the request is one of those."""
@@ -140,7 +148,19 @@ class World:
             self.shed += 1
             self._give_up(number, arrival)
             return
-        self._send(number, _Open(pod, arrival, self.now), router)
+        if pod == HELD:
+            self._held[number] = _Open(None, arrival, self.now)
+        else:
+            self._send(number, _Open(pod, arrival, self.now), router)
+
+    def release(self, number: int, pod: int, router: Router) -> None:
+        """A request that the router held goes to a pod."""
+        self._send(number, self._held.pop(number)._replace(pod=pod), router)
+
+    def refuse(self, number: int) -> None:
+        """The router refuses a request that it held."""
+        self.shed += 1
+        self._give_up(number, self._held.pop(number).arrival)
 
     def engine(self, pod: int) -> Engine:
         """The engine as it is now."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.dataplane.fair_queue import LOWER_SHARE, TURN_TOKENS, FairQueue
-from router.dataplane.fair_share import FairShares
+from router.dataplane.fair_share import FairShares, TenantCounter
 
 
 class Request:
@@ -24,6 +24,10 @@ class Request:
         self.tenant = tenant
         self.tokens = tokens
         self.kind = kind
+
+
+def none_holds(counter: TenantCounter) -> bool:
+    return False
 
 
 class Line:
@@ -53,7 +57,7 @@ class Line:
             self.take(request)
             return True
 
-        self.queue.serve(attempt)
+        self.queue.serve(attempt, none_holds)
         return [request.tenant for request in self.served[before:]]
 
     def take(self, request: Request) -> None:
@@ -80,7 +84,7 @@ def test_one_lane_is_served_by_priority_and_then_first_come(arrivals: list[tuple
         if request.queued:
             kept.append((-priority, number))
     out: list[int] = []
-    line.queue.serve(lambda request: out.append(request.tokens) or True)  # type: ignore[func-returns-value]
+    line.queue.serve(lambda request: out.append(request.tokens) or True, none_holds)  # type: ignore[func-returns-value]
     assert out == [number for _, number in sorted(kept)]
     assert len(line.queue) == 0
 
@@ -177,7 +181,7 @@ def test_of_each_kind_requests_are_served_until_there_is_no_room_for_it() -> Non
         line.take(request)
         return True
 
-    line.queue.serve_kinds(attempt, lambda request: request.kind)
+    line.queue.serve_kinds(attempt, none_holds, lambda request: request.kind)
     assert Counter(tried) == {"x": 2, "y": 4}
     assert Counter(request.kind for request in line.served) == {"x": 1, "y": 3}
     assert len(line.queue) == 4
@@ -194,7 +198,7 @@ def test_a_request_that_joins_during_a_pass_keeps_its_place() -> None:
             line.add(Request("", 2, "x"))
         return False
 
-    line.queue.serve_kinds(attempt, lambda request: request.kind)
+    line.queue.serve_kinds(attempt, none_holds, lambda request: request.kind)
     assert [entry[2].tokens for entry in line.queue.lanes[""].entries] == [1, 2]
 
 

@@ -133,3 +133,28 @@ def test_two_replicas_agree_on_what_was_served_and_the_shared_number_never_shrin
     assert numbers == sorted(numbers)
     own = here.counter("p", "a")
     assert there.counter("p", "a").virtual + own.owed == own.virtual == sum(map(sum, requests))
+
+
+def test_a_tenant_with_far_more_than_its_share_leaves_the_last_places_to_the_others() -> None:
+    shares = FairShares(TENANTS)
+    pool, a, b = shares.pool("p"), shares.counter("p", "a"), shares.counter("p", "b")
+    charges = [shares.begin("p", "a", 100, 10) for _ in range(20)]
+    free = {"p": (2, 32)}
+    assert not pool.leaves_places(a, free.__getitem__), "it is alone"
+    charges += [shares.begin("p", "b", 100, 10) for _ in range(4)]
+    assert pool.leaves_places(a, free.__getitem__)
+    assert not pool.leaves_places(b, free.__getitem__)
+    free["p"] = (9, 32)
+    assert not pool.leaves_places(a, free.__getitem__), "more than a quarter is free"
+    free["p"] = (2, 32)
+    for charge in charges[:10]:
+        shares.settle(charge, None)
+    assert not pool.leaves_places(a, free.__getitem__), "it has 10 of 14, not 1.5 times its half"
+
+
+def test_a_tenant_that_sends_nothing_for_long_counts_no_more() -> None:
+    shares = FairShares(TENANTS)
+    shares.refund(shares.begin("p", "b", 1, 1))
+    for _ in range(300):
+        shares.begin("p", "a", 1, 1)
+    assert not shares.pool("p").over(shares.counter("p", "a"))

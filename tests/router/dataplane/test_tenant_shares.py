@@ -161,3 +161,27 @@ def test_a_model_with_room_is_not_held_up_by_requests_for_another() -> None:
         rig.asked().sends(ok(usage(1)))
         assert other.answer().status == 200
         rig.assert_clean()
+
+
+def test_a_tenant_with_too_many_requests_at_pods_waits_while_others_find_a_place() -> None:
+    with SharedRig(pool=one_pool(max_inflight_per_pod=8)) as rig:
+        rig.ask("b")
+        for _ in range(7):
+            rig.ask("a")
+        assert rig.admission.queued == 2, "a has 5 of 6 places"
+        late = rig.ask("b")
+        assert (rig.admission.queued, late.raw) == (2, b"")
+        assert len(rig.net.made) == 7
+        while not rig.nobody_asked():
+            rig.asked().sends(ok(usage(1)))
+        assert rig.admission.queued == 0
+        rig.assert_clean()
+
+
+def test_a_tenant_that_fills_the_queue_does_not_fill_it_for_others() -> None:
+    with SharedRig(limits=Limits(max_queue=4)) as rig:
+        many = [rig.ask("a") for _ in range(6)]
+        assert many[5].answer().status == 429
+        others = [rig.ask("b") for _ in range(4)]
+        assert rig.admission.queued == 4 + 3
+        assert others[3].answer().status == 429, "its part is 2 of 3 of the 4"
