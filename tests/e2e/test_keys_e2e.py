@@ -88,6 +88,32 @@ def test_a_key_in_the_shared_state_is_known_and_refused_by_three_replicas(
         assert [key for key in (kept, lost) if key in written] == []
 
 
+def test_keys_in_the_shared_state_outlive_it(start: Callable[..., GatewayProcess]) -> None:
+    with redis_server() as server:
+        sections = {"state": f"redis://127.0.0.1:{server.port}", "auth": {"keys_from": "state"}}
+        gateways = [start(name, **sections) for name in ("a", "b")]
+        control = ("--control", str(gateways[0].control.base_url))
+        key = turnout("keys", "create", "--tenant", "search", "--name", "ci", *control)
+        in_force_after(gateways, key, 200)
+        server.kill()
+        assert [status(each, {"x-api-key": key}) for each in gateways] == [200, 200]
+        refused = subprocess.run(
+            [sys.executable, "-m", "router", "keys", "revoke", "ci", *control],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        assert refused.returncode == 2
+        assert refused.stderr.count("\n") == 1
+        server.start()
+        late = start("c", **sections)
+        in_force_after([late], key, 200)
+        wait_for("the state is back", lambda: late.control.get("/admin/keys").json()[0]["state"] == "valid")
+        turnout("keys", "revoke", "ci", "--control", str(late.control.base_url))
+        in_force_after([*gateways, late], key, 401)
+
+
 def test_the_file_of_keys_is_followed_by_every_replica_that_reads_it(
     start: Callable[..., GatewayProcess], tmp_path: Path
 ) -> None:

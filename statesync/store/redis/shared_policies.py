@@ -84,15 +84,15 @@ class SharedPolicies:
         async with self._one:
             members = await link.call("SMEMBERS", self._keys.pools)
             pools = sorted({pool.decode("utf-8", "replace") for pool in members}.union(self._known))
-            for pool, stored in zip(pools, await self._stored(link, pools), strict=True):
-                if not stored.newest or stored.newest != self._newest.get(pool):  # there may be thousands of API keys
-                    await self._agree(link, pool, stored)
+            for pool, packed in zip(pools, await self._packed(link, pools), strict=True):
+                if not packed or packed[0] != self._newest.get(pool):  # there may be thousands of API keys
+                    await self._agree(link, pool, self._stored(packed))
 
     async def read(self, link: RespConnection, pool: str) -> Sequence[PolicyRecord]:
         """A pool's records, newest first. Raises StateError."""
         async with self._one:
-            (stored,) = await self._stored(link, [pool])
-            return await self._agree(link, pool, stored)
+            (packed,) = await self._packed(link, [pool])
+            return await self._agree(link, pool, self._stored(packed))
 
     async def put(
         self, link: RespConnection, pool: str, wanted: PolicyRecord, if_generation: int | None
@@ -128,7 +128,8 @@ class SharedPolicies:
                 break
             if await self._put_back(link, pool, known.records, stored):
                 return known.records
-            before, (stored,) = stored, await self._stored(link, [pool])
+            (packed,) = await self._packed(link, [pool])
+            before, stored = stored, self._stored(packed)
             if stored == before:
                 return known.records  # no other change was first: above it is a record that cannot be read here
         else:
@@ -168,17 +169,17 @@ class SharedPolicies:
             self._newest[pool] = packed[0]
         return bool(restored)
 
-    async def _stored(self, link: RespConnection, pools: Sequence[str]) -> Sequence[_Stored]:
+    async def _packed(self, link: RespConnection, pools: Sequence[str]) -> Sequence[Sequence[bytes]]:
         """What the server has. A key of another type has no record: the next change replaces it."""
         replies = await link.pipeline([("LRANGE", self._keys.policy(pool), 0, POLICY_HISTORY - 1) for pool in pools])
-        found = []
         for reply in replies:
             if isinstance(reply, ReplyError) and not is_damage(reply):
                 raise reply
-            packed = [] if isinstance(reply, ReplyError) else reply
-            readable = [(record, data) for data in packed if (record := self._reader.record(data)) is not None]
-            found.append(_Stored([record for record, _ in readable], readable[0][1] if readable else b""))
-        return found
+        return [[] if isinstance(reply, ReplyError) else reply for reply in replies]
+
+    def _stored(self, packed: Sequence[bytes]) -> _Stored:
+        readable = [(record, data) for data in packed if (record := self._reader.record(data)) is not None]
+        return _Stored([record for record, _ in readable], readable[0][1] if readable else b"")
 
     def __repr__(self) -> str:
         newest = (f"{pool} at {known.records[0].generation}" for pool, known in self._known.items())
