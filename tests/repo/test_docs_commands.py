@@ -57,6 +57,8 @@ SHOWS = {
     "turnout keys list": "search  valid",
     "turnout keys revoke": "is revoked",
     "turnout simulate": "prefix_aware",
+    "curl -sf --retry 30 --retry-connrefused --cacert ca.crt": '"alive"',
+    "turnout pods --control https://127.0.0.1:9000": "127.0.0.1:8101",
     "curl -sf http://127.0.0.1:9000/admin/pods": '"routable":true',
     "curl -sf -X PUT": '"session_affinity"',
     "curl -sf http://127.0.0.1:9000/metrics": "turnout_requests_total{",
@@ -101,7 +103,8 @@ def moved(text: str) -> str:
     text = re.sub(r"(?<=127\.0\.0\.1:)(8\d00|9000|810\d)|(?<=--port )8101", lambda found: str(table[found[0]]), text)
     elsewhere = f" --listen 127.0.0.1:{gateway} --control 127.0.0.1:{control} "
     text = text.replace("turnout serve ", f"turnout serve {elsewhere}")
-    return re.sub(r"(turnout (?:pods|policy (?:get|set) \S+.*))", rf"\1 --control http://127.0.0.1:{control}", text)
+    asks = r"(turnout (?:pods|policy (?:get|set) \S+)(?!.* --control).*)"
+    return re.sub(asks, rf"\1 --control http://127.0.0.1:{control}", text)
 
 
 def limited(command: str) -> str:
@@ -169,7 +172,7 @@ def test_the_commands_work_in_their_order(name: str, tmp_path: Path) -> None:
     run = to_run(page)
     steps = "\n".join(f"echo '@@{at}'\n{limited(command)}" for at, command in enumerate(run))
     # The second signal cuts the gateway's settling short.
-    end = "trap 'kill $(jobs -p); kill $(jobs -p); wait' EXIT" if name == "README.md" else ""
+    end = "trap 'kill $(jobs -p); kill $(jobs -p); wait' EXIT" if " &\n" in steps else ""
     script = f"set -euo pipefail\n{end}\n{moved(steps)}\necho '@@end'\n"
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
 
