@@ -217,6 +217,13 @@ ALERTS = (
         "{{ $labels.instance }} could not write lines of the control port's audit log.",
     ),
     Alert(
+        "TurnoutCertificate",
+        "turnout_tls_certificate_expiry_timestamp_seconds - time() < 7 * 86400 or turnout_tls_files_failing > 0",
+        "10m",
+        WARNING,
+        "{{ $labels.instance }}: the certificate of its {{ $labels.port }} port ends soon, or a new one cannot be read.",
+    ),
+    Alert(
         "TurnoutStateDropped",
         "increase(turnout_state_placements_dropped_total[15m]) > 0 "
         "or increase(turnout_state_unreadable_total[15m]) > 0",

@@ -85,6 +85,7 @@ _CONNECTED, _AGE = 'turnout_state_connected{instance="a"}', 'turnout_view_age_se
 _GENERATION, _DIGEST = "turnout_policy_generation", "turnout_policy_digest"
 _P, _POLICY = ',pool="p"', ',pool="p",policy="x"'
 _GIVEN_UP = 'turnout_state_policies_given_up_total{instance="a"}'
+_ENDS = 'turnout_tls_certificate_expiry_timestamp_seconds{instance="a",port="control"}'
 _AUDIT = 'turnout_audit_lost_total{instance="a"}'
 _DROPPED = 'turnout_state_placements_dropped_total{instance="a"}'
 _STRANGERS = 'turnout_state_strangers{instance="a"}'
@@ -129,6 +130,11 @@ CASES: Mapping[str, Case] = {
     ),
     "TurnoutPolicyGivenUp": Case({_GIVEN_UP: "0x100 2x20"}, ONE, {_GIVEN_UP: "3x120"}),
     "TurnoutAuditLost": Case({_AUDIT: "0x100 2x20"}, ONE, {_AUDIT: "3x120"}),
+    "TurnoutCertificate": Case(
+        {_ENDS: "604000x120"},  # the tester's clock begins at 0
+        {"instance": "a", "port": "control"},
+        {_ENDS: "700000x120", 'turnout_tls_files_failing{instance="a",port="control"}': "0x120"},
+    ),
     "TurnoutStateDropped": Case({_DROPPED: "0+5x120"}, ONE, {_DROPPED: "5x120"}),
     "TurnoutTwoFleets": Case({_STRANGERS: "0 2x119"}, ONE, {_STRANGERS: "0x120"}),
     "TurnoutCold": Case({'turnout_cold{instance="a"}': "1x120"}, ONE, {'turnout_cold{instance="a"}': "1x3 0x110"}),
