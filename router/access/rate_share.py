@@ -156,7 +156,9 @@ class RateShare:
         self._demand_s = kept * self._demand_s + (1.0 - kept) * self._offered / past_s
         if self.alone:
             self._accrue(now)
-        want = min(self.capacity, max(self._even(self._level_at(now)), self._demand_s * AHEAD_S, self._needed))
+        want = max(self._even(self._level_at(now)), self._demand_s * AHEAD_S, self._needed)
+        # What is given back is lost if the ask is: keep it while the ledger may still be away.
+        want = min(self.capacity, max(want, self.hand) if self.alone else want)
         held = max(self.hand, 0.0)
         self._asked_for = ShareAsk(
             self.key,
