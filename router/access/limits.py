@@ -17,10 +17,8 @@ from router.access.slot_share import SlotShare
 from router.access.tenants import EVERYTHING, Tenant
 from router.errors import RateLimitExceeded
 from router.settings import TenantLimit
+from schedulers.ttft import ANSWER_TOKENS
 from statesync.shares import share_key
-
-ANSWER_TOKENS: Final = 256.0
-"""Tokens expected of an answer before any has ended."""
 
 LEARNED: Final = 0.05
 """How much of the mean answer is replaced by the last one."""
@@ -38,7 +36,7 @@ class LimitSet:
         self.requests: list[RateShare] = []
         self.tokens: list[RateShare] = []
         self.slots: list[SlotShare] = []
-        self.answer_tokens = ANSWER_TOKENS
+        self.answer_tokens = float(ANSWER_TOKENS)
         """Mean tokens of an answer."""
 
 

@@ -45,6 +45,7 @@ class RateShare:
         "_asked_for",
         "_asked_owed",
         "_asked_spent",
+        "_cost",
         "_demand_s",
         "_free",
         "_level",
@@ -84,6 +85,8 @@ class RateShare:
         self._offered = 0.0
         """Units that requests asked for since the last ask, the refused ones included."""
         self._demand_s = 0.0
+        self._cost = 1.0
+        """Units of the last request."""
         self._needed = 0.0
         """Units of the last request that was refused since the last ask."""
         self._owed = 0.0
@@ -94,6 +97,7 @@ class RateShare:
     def admits(self, cost: float, now: float) -> bool:
         """Whether a request of this cost may pass. Uses nothing."""
         self._offered += cost
+        self._cost = cost
         if self.alone:
             self._accrue(now)
         if self.hand + ENOUGH >= cost:
@@ -101,8 +105,8 @@ class RateShare:
         calm = now - self._short_at >= CALM_S
         self._short_at = now
         if calm and not self.alone and self.hand >= 0.0:
-            level = self._level_at(now)
-            if level / self._replicas < cost <= level:
+            # What has flowed back since the last answer does not count: every replica would take it for its own.
+            if self._level / self._replicas < cost <= self._level:
                 return True
         self._needed = cost
         return False
@@ -142,7 +146,7 @@ class RateShare:
         and there was something to be had."""
         if self.alone or (self._level <= 0.0 and self.hand >= 0.0):
             return False
-        return self._needed > 0.0 or self.hand < max(self._even(self._level), self._demand_s * AHEAD_S) / 2
+        return 0.0 < self._needed <= self._level or self.hand < self._wanted(self._level) / 2
 
     @property
     def busy(self) -> bool:
@@ -156,7 +160,7 @@ class RateShare:
         self._demand_s = kept * self._demand_s + (1.0 - kept) * self._offered / past_s
         if self.alone:
             self._accrue(now)
-        want = max(self._even(self._level_at(now)), self._demand_s * AHEAD_S, self._needed)
+        want = max(self._wanted(self._level_at(now)), self._needed)
         # What is given back is lost if the ask is: keep it while the ledger may still be away.
         want = min(self.capacity, max(want, self.hand) if self.alone else want)
         held = max(self.hand, 0.0)
@@ -205,6 +209,11 @@ class RateShare:
         self._accrued_at = now
         self.hand += units
         self._owed += units
+
+    def _wanted(self, level: float) -> float:
+        """The units that this replica wants to hold. Parts of a request at many replicas are of no use to any."""
+        want = max(self._even(level), self._demand_s * AHEAD_S)
+        return want if want >= self._cost else 0.0
 
     def _even(self, level: float) -> float:
         """The units that this replica holds even without requests; none before it knows how many share."""

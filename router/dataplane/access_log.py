@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
@@ -71,7 +72,8 @@ def names(exchange: Exchange) -> dict[str, str]:
     return {"request_id": request_id, "trace_id": trace.name}
 
 
-def tokens(tail: bytes) -> dict[str, int]:
+@lru_cache(maxsize=1)  # each request that ends is asked for by several: its tenant's counts, limits and share
+def tokens(tail: bytes) -> Mapping[str, int]:
     """`prompt_tokens` and `completion_tokens`, as far as the end of an answer has them. Anthropic counts what was read
     from the cache and written to it apart; the prompt is the sum."""
     at = tail.rfind(b'"usage":')

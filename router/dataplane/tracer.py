@@ -9,7 +9,7 @@ engine always take the same decision. `baggage` is passed on like any other head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from router.dataplane.access_log import tokens
@@ -197,7 +197,7 @@ def _reason(status: int, error: GatewayError | None) -> str:
     return str(status) if status >= _FAILED else ""
 
 
-def _tokens(relay: AnswerRelay | None) -> dict[str, int]:
+def _tokens(relay: AnswerRelay | None) -> Mapping[str, int]:
     if relay is None:
         return {}
     found, use = tokens(relay.tail), cache_use(relay.tail)

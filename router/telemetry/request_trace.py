@@ -4,7 +4,7 @@ gateway's monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from router.telemetry.trace_context import SAMPLED
@@ -103,5 +103,5 @@ class RequestOutcome(NamedTuple):
     first_at: float
     """When the answer's first byte came; 0.0 without one."""
     last_at: float
-    tokens: dict[str, int]
+    tokens: Mapping[str, int]
     """As far as the answer says: `prompt_tokens`, `completion_tokens`, `cached_tokens`."""

@@ -40,7 +40,7 @@ def test_a_share_that_ran_short_is_due_with_the_next_tick() -> None:
     share.ask(clock())
     share.answered(ShareGrant(0, 60, 60), 1, clock())
     share.ask(clock())
-    assert not share.admits(61, clock())
+    assert not share.admits(30, clock())
     assert sharing(share).due(clock() + limit_sharing.TICK_S) == [share]
 
 

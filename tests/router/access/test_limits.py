@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from router.access.limits import ANSWER_TOKENS, LimitCharge, LimitRegistry
+from router.access.limits import LimitCharge, LimitRegistry
 from router.access.tenants import Tenant
 from router.errors import RateLimitExceeded
 from router.settings import TenantLimit
+from schedulers.ttft import ANSWER_TOKENS
 from tests.fakes.each_case import each_case
 from tests.fakes.virtual_time import Clock
 

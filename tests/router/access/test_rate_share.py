@@ -173,8 +173,8 @@ def test_eight_replicas_admit_what_one_bucket_would(scene: str) -> None:
     for at, per_s in loads.items():
         world.requests(f"r{at}", per_s)
     world.run(2.0 + SECONDS)
-    assert world.admitted <= limit * (1 + SECONDS / 60) + 8
-    assert world.admitted <= 1.01 * exact.admitted
+    assert world.admitted <= limit * (1 + SECONDS / 60) + 8  # one request beyond the hand of each
+    assert world.admitted <= max(1.01 * exact.admitted, exact.admitted + 8)
     assert world.admitted >= 0.98 * exact.admitted - 8
     assert world.exchanges / 8 / SECONDS <= 15
 
