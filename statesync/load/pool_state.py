@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
-from schedulers.ttft import KV_FULL, admission_s, start_in
+from schedulers.ttft import KV_FULL, OVERDUE, admission_s
 from schedulers.types import NOWHERE, Candidate, Columns, LoadSnapshot, PodId, PodLoad
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError
 from statesync.load.cost_model import CostModel
@@ -115,7 +115,12 @@ class PoolState:
         at = pod_state.position
         if at < 0 or pod_state.dirty:
             return 0.0
-        expected_s = start_in(self._until[at], self._wait[at], charge.since) + charge.work * self._pace[at]
+        # `ttft.start_in`, without a call. A test holds them equal.
+        due, least = self._until[at], self._wait[at]
+        ahead = due - charge.since
+        if ahead < least:
+            ahead = late if due and (late := ahead * -OVERDUE) > least else least
+        expected_s = ahead + charge.work * self._pace[at]
         if pod_state.kv_capacity_tokens:
             share, tokens = pod_state.kv_share, pod_state.tokens + pod_state.other_tokens
             room = pod_state.kv_capacity_tokens * KV_FULL

@@ -7,6 +7,7 @@ knows none of them. `pool_state.py` keeps a pool's columns ready for a snapshot.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
 
 from schedulers.ttft import ANSWER_TOKENS, likely_cached, prefill_work
 from schedulers.types import NOWHERE, PREFIX_BLOCK_TOKENS, LoadSnapshot, Pod, PodId, RequestInfo
@@ -18,6 +19,9 @@ from statesync.load.pool_state import PoolState, why_empty
 from statesync.load.remote_load import RemoteLoad
 from statesync.load.subset import Subset
 from statesync.types import EngineReport, InflightNumbers, PodStatus
+
+PREDICTED: Final = 4
+"""Of so many dispatches to a pod one has its first token predicted: what predictions are worth needs no more."""
 
 _NOTHING = InflightNumbers()
 
@@ -166,7 +170,8 @@ class LoadView:
         work = prefill_work(uncached, cached)
         charge = Charge(pod, prompt + (answer if answer > 0 else ANSWER_TOKENS), uncached, work, cached, now)
         pool_state = self._pool_states[pod_state.pool]
-        charge.expected_s = pool_state.expected_s(pod_state, charge)
+        if not pod_state.dispatched % PREDICTED:
+            charge.expected_s = pool_state.expected_s(pod_state, charge)
         pod_state.begin(charge.tokens, uncached, work, now)
         self._inflight += 1
         pool_state.changed(pod_state)

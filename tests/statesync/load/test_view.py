@@ -7,12 +7,12 @@ from itertools import count
 
 import pytest
 
-from schedulers.ttft import ANSWER_TOKENS, IDLE_PACE_S, KV_FULL, PRIOR, admission_s, prefill_work
+from schedulers.ttft import ANSWER_TOKENS, KV_FULL, admission_s, outlook, prefill_work, start_in
 from schedulers.types import Adapters, LoadSnapshot, Pod, PodId, Promised, RequestInfo, Slo
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError, UnknownPod, UnknownPool
 from statesync.load.pod_state import Charge
 from statesync.load.pool_state import TTFT_ALPHA
-from statesync.load.view import LoadView
+from statesync.load.view import PREDICTED, LoadView
 from statesync.types import EngineReport, InflightNumbers
 from tests.fakes.virtual_time import Clock
 
@@ -347,17 +347,30 @@ def test_ttft_starts_at_the_first_value_and_then_follows_slowly() -> None:
     assert view.snapshot("default").candidates[0].load.ttft_ewma_s == pytest.approx(1.0 + TTFT_ALPHA)
 
 
-def test_a_first_token_is_expected_at_the_pick_and_compared_with_the_found_time() -> None:
-    now = [100.0]
-    view = LoadView(lambda: now[0])
+def test_a_first_token_is_predicted_at_one_in_four_dispatches_by_the_last_snapshot() -> None:
+    clock = Clock(100.0)
+    view = LoadView(clock)
     view.set_pods("default", [A])
-    view.snapshot("default")
-    first = view.reserve(A.id, asking(24_000, 1))
-    assert first.expected_s == pytest.approx(prefill_work(24_000, 0) * IDLE_PACE_S + 2 * PRIOR.step_s)
-    assert view.reserve(A.id, asking(100, 1)).expected_s == 0.0, "no snapshot has shown the first one"
-    view.snapshot("default")
-    assert view.reserve(A.id, asking(100, 1)).expected_s > first.expected_s
-    view.prefill_done(first)
+    work = prefill_work(24_000, 0)
+    for at in range(3 * PREDICTED):
+        load = view.snapshot("default").candidates[0].load
+        charge = view.reserve(A.id, asking(24_000, 1))
+        if at % PREDICTED:
+            assert charge.expected_s == 0.0
+        else:
+            due, least = outlook(load.prefilling, load.prefill_work, load.head_since, load.pace_s, load.step_s)
+            assert charge.expected_s == pytest.approx(start_in(due, least, clock.now) + work * load.pace_s)
+        clock.now += 3.0 if at == 2 * PREDICTED - 1 else 0.01
+    assert charge.expected_s == 0.0 and load.head_since == 100.0
+
+
+def test_no_first_token_is_predicted_where_no_snapshot_shows_the_pods_load() -> None:
+    view = view_of(A)
+    assert view.reserve(A.id, asking()).expected_s == 0.0
+
+
+def test_found_times_are_compared_with_the_predicted_ones() -> None:
+    view = view_of(A)
     view.observe_ttft(A.id, 2.0, expected_s=1.0)
     assert (view.status(A.id).expected_ttft_s, view.status(A.id).ttft_error) == (1.0, 0.5)
     view.observe_ttft(A.id, 1.0, expected_s=2.0)
@@ -368,15 +381,13 @@ def test_a_first_token_is_expected_at_the_pick_and_compared_with_the_found_time(
 
 
 def test_a_wait_for_kv_blocks_is_part_of_what_is_expected() -> None:
-    view = LoadView(lambda: 100.0)
-    view.set_pods("default", [A])
     expected = []
     for capacity in (1_000_000, 9000):
+        view = LoadView(lambda: 100.0)
+        view.set_pods("default", [A])
         view.report(A.id, EngineReport(kv_capacity_tokens=capacity))
         view.snapshot("default")
-        charge = view.reserve(A.id, asking(8000, 1000))
-        expected.append(charge.expected_s)
-        view.release(charge)
+        expected.append(view.reserve(A.id, asking(8000, 1000)).expected_s)
     assert expected[1] == pytest.approx(expected[0] + admission_s(0, 9000 * KV_FULL, 9000, 0.0))
 
 
