@@ -14,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pytest_timeout import Settings  # type: ignore[import-untyped]
 
+from router.telemetry.logs import JsonFormatter
 from tests import stuck
 from tests.fakes import programs
+from tests.fakes.leaks import leaks
 
 LIMITS_S = {"realtime": 600.0, "slow": 240.0}
 """Marker -> limit in seconds; pyproject.toml has the limit of all other tests. Only a test that hangs exceeds them."""
@@ -120,11 +122,29 @@ def pytest_timeout_cancel_timer(item: pytest.Item) -> bool:
     return True
 
 
+class LeakWatch(logging.Handler):
+    """Keeps the secrets in lines that the gateway logs, in the form in which it writes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self._formatter = JsonFormatter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("turnout."):
+            self.found += leaks(self._formatter.format(record))
+
+
 @pytest.fixture(autouse=True)
 def log_levels() -> Iterator[None]:
-    """A test that configures logging, as the program does at its start, leaves the next test's levels alone."""
+    """A test that configures logging, as the program does at its start, leaves the next test's levels alone. No test
+    makes the gateway log a secret."""
     root, access = logging.getLogger(), logging.getLogger("turnout.access")
     level, disabled = root.level, access.disabled
+    watch = LeakWatch()
+    root.addHandler(watch)
     yield
+    root.removeHandler(watch)
     root.setLevel(level)
     access.disabled = disabled
+    assert watch.found == [], watch.found

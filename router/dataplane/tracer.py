@@ -22,9 +22,7 @@ from router.dataplane.request.paths import STATELESS_PATHS
 from router.errors import GatewayError, PodFailure, PodGone
 from router.telemetry.request_trace import NOT_TRACED, AttemptTrace, DecisionTrace, RequestOutcome, RequestTrace
 from router.telemetry.trace_context import SAMPLED, header, parse, sampling_bound, without_context
-from schedulers.policies.prefix_aware import own_work
-from schedulers.ttft import start_in
-from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, Rejection, RequestInfo
 
 Sink = Callable[[RequestTrace, RequestOutcome], None]
 """Takes the trace of a sampled request that has ended."""
@@ -109,13 +107,12 @@ class Tracer:
         trace = exchange.trace or self._begin(exchange)
         if not trace.sampled:
             return
-        policy, pod, score, expected_s, hits = "", "", 0.0, -1.0, 0
+        policy, pod, score, hits = "", "", 0.0, 0
         if isinstance(answer, Decision):
             policy, pod, score = answer.policy, answer.pod, answer.score
             hits = min(info.prompt_tokens, info.prefix_hits.get(answer.pod, 0) * PREFIX_BLOCK_TOKENS)
-            expected_s = _expected_s(info, snapshot, answer.pod, hits)
         candidates = len(snapshot.candidates)
-        made = DecisionTrace(self._clock(), took_s, policy, pod, candidates, score, answer.reason, hits, expected_s)
+        made = DecisionTrace(self._clock(), took_s, policy, pod, candidates, score, answer.reason, hits)
         trace.decisions.append(made)
 
     def tap(self, exchange: Exchange, relay: Relay) -> Receiver:
@@ -124,11 +121,12 @@ class Tracer:
         trace = exchange.trace or self._begin(exchange)
         if not trace.sampled:
             return receiver
-        now, pod = self._clock(), relay.placement.pod
+        now, placement = self._clock(), relay.placement
         for before in trace.attempts:
             before.end(now, PodGone.reason if not before.status else "")
         routed = exchange.routed
-        attempt = AttemptTrace(self._id(), now, pod.id, pod.address, routed.pool, routed.call.model)
+        attempt = AttemptTrace(self._id(), now, placement.pod.id, placement.pod.address, routed.pool, routed.call.model)
+        attempt.expected_s = placement.charge.expected_s
         trace.attempts.append(attempt)
         exchange.kept = [*trace.kept, header(trace.trace_id, attempt.span_id, trace.flags)]
         return AttemptReceiver(attempt, receiver, self._clock)
@@ -154,15 +152,6 @@ class Tracer:
         routed.metrics.e2e.mark(outcome.ended_at - outcome.arrived_at, trace.name, wall)
         if outcome.stream and outcome.first_at and outcome.status == 200:
             routed.metrics.ttft.mark(outcome.first_at - outcome.arrived_at, trace.name, wall)
-
-
-def _expected_s(info: RequestInfo, snapshot: LoadSnapshot, pod: PodId, hit_tokens: int) -> float:
-    """Seconds to the first token by the cost model, whatever the policy counted."""
-    at, columns = snapshot.position_of()[pod], snapshot.columns
-    now = max(info.arrived_at, snapshot.taken_at)
-    return (
-        start_in(columns.until[at], columns.wait[at], now) + own_work(info.prompt_tokens, hit_tokens) * columns.pace[at]
-    )
 
 
 def _outcome(

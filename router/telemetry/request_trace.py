@@ -24,14 +24,23 @@ class DecisionTrace(NamedTuple):
     reason: str
     hit_tokens: int
     """Tokens of the prompt that the pod was expected to hold."""
-    expected_s: float
-    """Until the first token, by the cost model; -1.0 without a pod."""
 
 
 class AttemptTrace:
     """One try at one pod."""
 
-    __slots__ = ("address", "ended_at", "error", "model", "pod", "pool", "span_id", "started_at", "status")
+    __slots__ = (
+        "address",
+        "ended_at",
+        "error",
+        "expected_s",
+        "model",
+        "pod",
+        "pool",
+        "span_id",
+        "started_at",
+        "status",
+    )
 
     def __init__(self, span_id: int, started_at: float, pod: str, address: str, pool: str, model: str) -> None:
         """`model` is the name that the pool's pods know."""
@@ -44,6 +53,8 @@ class AttemptTrace:
         self.status = 0
         """Of the pod's answer; 0 before one."""
         self.ended_at = 0.0
+        self.expected_s = 0.0
+        """From its start to the first token; 0.0 where nothing was expected."""
         self.error = ""
         """The kind of the failure that ended it."""
 

@@ -191,7 +191,6 @@ def _decision_attributes(decision: DecisionTrace) -> Attributes:
         "turnout.pod": decision.pod,
         "turnout.score": decision.score,
         "turnout.expected_hit_tokens": decision.hit_tokens,
-        "turnout.expected_ttft_s": decision.expected_s,
     }
 
 
@@ -213,6 +212,8 @@ def _attempt_attributes(
         given["error.type"] = error
     if answered is not None and attempt.status:
         given |= _answer_attributes(attempt, answered, model)
+    if attempt.expected_s:
+        given["turnout.expected_ttft_s"] = attempt.expected_s
     return given | {"turnout.pod": attempt.pod, "turnout.pool": attempt.pool}
 
 

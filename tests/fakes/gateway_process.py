@@ -1,7 +1,8 @@
 """The gateway as users run it: a process with a configuration file, observed through its ports and its log.
 
 Tests use `running`. After the test it asserts what must hold after any traffic: nothing in
-flight, no client connection left, no unexpected error in the log, exit status 0.
+flight, no client connection left, no unexpected error in the log, exit status 0; and, whatever happened, no secret in
+any file that it wrote.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import httpx
 
+from tests.fakes.leaks import leaks_in_files, secrets_of
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 _BOUND = re.compile(r"inference on (\S+), control on (\S+)$")
@@ -71,6 +73,7 @@ class GatewayProcess:
         file = directory / "turnout.yaml"
         file.write_text(json.dumps(settings, indent=1))  # JSON is YAML
         self.log = directory / "gateway.log"
+        self._secrets = list(secrets_of(settings))
         python = os.environ.get("TURNOUT_TESTED_PYTHON", sys.executable)
         command = [python, "-P", *program, str(file), *flags]
         with self.log.open("wb") as output:
@@ -190,9 +193,11 @@ class GatewayProcess:
         return self._process.wait(DEADLINE_S)
 
     def kill(self) -> None:
-        """Make sure that it is gone, and all that it started."""
+        """Make sure that it is gone, and all that it started. Asserts that nothing it wrote has a secret."""
         self.control.close()
         self._end()
+        found = leaks_in_files([self.log, *self.log.parent.glob("*.jsonl*")], self._secrets)
+        assert found == [], found[:5]
 
     def _end(self) -> None:
         if self._process.poll() is None:

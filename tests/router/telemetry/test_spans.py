@@ -28,13 +28,13 @@ def trace(*attempts: AttemptTrace, parent: int = 0, decisions: int = 0) -> Reque
     made = RequestTrace(0xABC, parent, 1)
     made.span_id = 1
     made.attempts = list(attempts)
-    made.decisions = [DecisionTrace(10.5, 0.25, "p2c", "a", 3, 2.5, "less_loaded_of_two", 64, 0.5)] * decisions
+    made.decisions = [DecisionTrace(10.5, 0.25, "p2c", "a", 3, 2.5, "less_loaded_of_two", 64)] * decisions
     return made
 
 
 def attempt(span_id: int, status: int = 200, error: str = "", address: str = "10.0.0.1:8000") -> AttemptTrace:
     made = AttemptTrace(span_id, 11.0, "a", address, "main", "true-name")
-    made.status = status
+    made.status, made.expected_s = status, 0.5
     made.end(13.0, error)
     return made
 
@@ -108,6 +108,7 @@ def test_an_attempt_has_the_attributes_of_the_conventions() -> None:
         "http.response.status_code": 200,
         "server.address": "10.0.0.1",
         "server.port": 8000,
+        "turnout.expected_ttft_s": 0.5,
         "turnout.pod": "a",
         "turnout.pool": "main",
     }
@@ -133,7 +134,6 @@ def test_a_decision_says_what_was_expected() -> None:
         "turnout.score": 2.5,
         "turnout.reason": "less_loaded_of_two",
         "turnout.expected_hit_tokens": 64,
-        "turnout.expected_ttft_s": 0.5,
     }
 
 
