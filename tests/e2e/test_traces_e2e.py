@@ -38,8 +38,8 @@ def traced(url: str, pods: SimPods, ratio: float = 0.0, **sections: object) -> d
     return config(pods.urls, telemetry={"otlp_endpoint": url, "sample_ratio": ratio}, **sections)
 
 
-def ask(gateway: GatewayProcess, trace: str = TRACE, *, sampled: bool = True) -> None:
-    """A streamed chat as a part of this trace."""
+def ask(gateway: GatewayProcess, trace: str, *, sampled: bool = True) -> None:
+    """A streamed chat as a part of this trace; the receiver has the traces of all tests."""
     answer = httpx.post(
         f"{gateway.url}/v1/chat/completions",
         json={
@@ -70,7 +70,7 @@ def wait_for_spans(receiver: OtlpReceiver, trace: str, service: str = "turnout")
 
 def test_one_request_is_one_tree_over_gateway_and_engine(receiver: OtlpReceiver, pods: SimPods, tmp_path: Path) -> None:
     with running(traced(receiver.url, pods), tmp_path) as gateway:
-        ask(gateway)
+        ask(gateway, TRACE)
         ask(gateway, "1" * 32, sampled=False)
         wait_for_spans(receiver, TRACE, "vllm-sim")
     # The drain has sent what waited.
@@ -117,9 +117,9 @@ def _met(gateway: GatewayProcess, receiver: OtlpReceiver, trace: str) -> bool:
 
 def test_a_dead_collector_costs_spans_only(pods: SimPods, tmp_path: Path) -> None:
     with running(traced("http://127.0.0.1:1", pods, 1.0), tmp_path, UNSENT) as gateway:
-        ask(gateway)
+        ask(gateway, "5" * 32)
         wait_for("lost spans are counted", lambda: gateway.metric("turnout_spans_total", result="failed") >= 4)
-        ask(gateway)
+        ask(gateway, "5" * 32)
         assert gateway.metric("turnout_spans_total", result="exported") == 0
 
 
