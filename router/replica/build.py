@@ -123,6 +123,7 @@ def build(
         pods.models,
         pods.prober,
         dataplane.access.shared if dataplane.access is not None else None,
+        network.shares,
     )
     warmup = Warmup(
         store=state.store,
@@ -154,7 +155,7 @@ def _network(core: CoreParts, state: StateParts) -> NetworkParts:
     routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
     deadlines = Deadlines(core.clock, resolution_for(*request_limits_s(settings)))
     weights = {tenant.name: (tenant.weight, tenant.priority) for tenant in settings.tenants}
-    shares = FairShares(weights) if weights else None
+    shares = FairShares(weights, state.store.served if state.store.shared else None) if weights else None
     admission = Admission(settings.limits, core.clock, shares, state.view.room)
     write_batcher = WriteBatcher(admission.active)
     accesses = Accesses({pool.name: pool_access(pool, settings, os.environ) for pool in settings.pools})

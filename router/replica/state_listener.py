@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from router.access.shared_keys import SharedKeys
+from router.dataplane.fair_share import FairShares
 from router.policy.controller import PolicyController
 from router.replica.pod_updates import PodUpdates
 from schedulers.types import PodId
@@ -32,8 +33,9 @@ class ReplicaStateListener:
         models: ModelReader,
         prober: Prober,
         keys: SharedKeys | None = None,
+        shares: FairShares | None = None,
     ) -> None:
-        """`keys`: the API keys of the shared state; None where they are not there."""
+        """`keys`: the API keys of the shared state; None where they are not there. `shares`: what each tenant got."""
         self._view = view
         self._prefix = prefix
         self._pod_updates = pod_updates
@@ -41,6 +43,7 @@ class ReplicaStateListener:
         self._policies = policies
         self._models = models
         self._prober = prober
+        self._shares = shares
         self._keys = keys
 
     def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
@@ -50,6 +53,8 @@ class ReplicaStateListener:
     def replica_gone(self, replica: str, /) -> None:
         """A replica's lease has run out, or it gave the lease back."""
         self._view.drop_remote(replica)
+        if self._shares is not None:
+            self._shares.replica_gone(replica)
 
     def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
         """A replica sent a prompt of these blocks to the pod."""
@@ -68,6 +73,11 @@ class ReplicaStateListener:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         """A replica found that the pod lists other models."""
         self._models.changed_elsewhere(pod)
+
+    def served_elsewhere(self, replica: str, served: Mapping[str, int], /) -> None:
+        """The tokens that a replica served, by pool and tenant."""
+        if self._shares is not None:
+            self._shares.served_elsewhere(replica, served)
 
     def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
         """What the replicas that were there before know of their pods."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from weakref import WeakValueDictionary
 
 from schedulers.types import PodId
@@ -18,6 +17,7 @@ from statesync.discovery.changes import PodChange
 from statesync.errors import StaleGeneration, StateError, StoreUnavailable
 from statesync.owners import OwnerTable
 from statesync.shares import ShareAnswer, ShareAsk, ShareLedger
+from statesync.store.policy_copy import own_copy
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.store.redis.lease import weight
@@ -82,6 +82,7 @@ class MemoryStore:
         self._unsent_placements: list[tuple[PodId, Sequence[int]]] = []
         self._unsent_reports: dict[PodId, tuple[EngineReport, float]] = {}
         self._unsent_models: set[PodId] = set()
+        self._unsent_served: dict[str, int] = {}
         self._flush_due = False
         self._own_pods = OwnPods()
 
@@ -160,6 +161,12 @@ class MemoryStore:
             return
         self._unsent_models.add(pod)
         self._plan_flush()
+
+    def served(self, name: str, count: int, /) -> None:
+        """Note how much was served under a name."""
+        if self.shared and self._listener is not None:
+            self._unsent_served[name] = count
+            self._plan_flush()
 
     def change_pods(self, pool: str, change: PodChange, /) -> None:
         """Note which pods this replica has."""
@@ -273,7 +280,8 @@ class MemoryStore:
     def _plan_flush(self) -> None:
         if self._listener is None or self._loop is None or self._flush_due:
             return
-        if self._unsent_numbers or self._unsent_placements or self._unsent_reports or self._unsent_models:
+        unsent = self._unsent_numbers, self._unsent_placements, self._unsent_reports, self._unsent_models
+        if any(unsent) or self._unsent_served:
             self._flush_due = True
             self._loop.call_soon(self._flush)
 
@@ -294,6 +302,7 @@ class MemoryStore:
         placements, self._unsent_placements = self._unsent_placements, []
         reports, self._unsent_reports = self._unsent_reports, {}
         models, self._unsent_models = self._unsent_models, set()
+        served, self._unsent_served = self._unsent_served, {}
         self._hub.placements.extend(placements)
         self._hub.logged += len(placements)
         self._keep(reports)
@@ -309,6 +318,8 @@ class MemoryStore:
                 listener.reported_elsewhere(pod, report, max(0.0, loop.time() - at) if loop is not None else 0.0)
             for pod in models:
                 listener.models_changed_elsewhere(pod)
+            if served:
+                listener.served_elsewhere(replica, served)
 
         if self._listener is not None:
             self._call_others(call)
@@ -320,24 +331,6 @@ class MemoryStore:
             kept[pod] = report
         while len(kept) > REPORTS:
             del kept[next(iter(kept))]
-
-
-def own_copy(record: PolicyRecord) -> PolicyRecord:
-    """The record with parameters that are shared with no other object."""
-    canary = record.canary
-    return record._replace(
-        params=_own_params(record.params),
-        shadow=_own_choice(record.shadow) if record.shadow is not None else None,
-        canary=canary._replace(choice=_own_choice(canary.choice)) if canary is not None else None,
-    )
-
-
-def _own_choice(choice: PolicyChoice) -> PolicyChoice:
-    return choice._replace(params=_own_params(choice.params))
-
-
-def _own_params(params: Mapping[str, object]) -> Mapping[str, object]:
-    return deepcopy(dict(params))
 
 
 def _pass_placement(listener: StateListener, pod: PodId, blocks: Sequence[int]) -> None:

@@ -87,6 +87,9 @@ class StateListener(Protocol):
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         """Another replica found that `pod` lists other models now, or refuses one that it lists."""
 
+    def served_elsewhere(self, replica: str, served: Mapping[str, int], /) -> None:
+        """Another replica's counts by name, those that changed; they only grow."""
+
     def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
         """What the replicas that were there before know of their pods, when this one joins. A pod is well if the probes
         of any of them say so."""
@@ -166,6 +169,10 @@ class StateStore(Protocol):
 
     def models_changed(self, pod: PodId, /) -> None:
         """Note that `pod` lists other models now, so that the others read its list. Never blocks, never fails."""
+
+    def served(self, name: str, count: int, /) -> None:
+        """Note how much this replica has served under a name, in all. Never blocks, never fails. A replica that starts
+        learns of it with the next change."""
 
     def change_pods(self, pool: str, change: PodChange, /) -> None:
         """Note which pods this replica has: it is elected among the replicas that have the pod. Never blocks."""

@@ -24,6 +24,7 @@ class RecordingListener:
         self.report_ages_s: dict[PodId, float] = {}
         self.policies: dict[str, PolicyRecord] = {}
         self.changed_lists: list[PodId] = []
+        self.served: dict[str, dict[str, int]] = {}
         self.known: dict[PodId, KnownPod] = {}
         self.pages: list[PrefixPage] = []
         self.restored_pages: list[PrefixPage] = []
@@ -52,6 +53,9 @@ class RecordingListener:
 
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         self.changed_lists.append(pod)
+
+    def served_elsewhere(self, replica: str, served: Mapping[str, int], /) -> None:
+        self.served.setdefault(replica, {}).update(served)
 
     def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
         self.known.update(known)

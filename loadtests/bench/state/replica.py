@@ -59,6 +59,9 @@ class Receiver:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         pass
 
+    def served_elsewhere(self, replica: str, served: Mapping[str, int], /) -> None:
+        pass
+
     def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
         pass
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from schedulers.types import PodId
@@ -21,6 +22,8 @@ PER_FLUSH: Final = 256
 
 REPORT_S: Final = 60.0
 """Seconds after which an own report is not sent to new replicas any more."""
+
+NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
 
 _NO_BLOCKS: Final[Sequence[int]] = ()
 
@@ -44,6 +47,8 @@ class UpdateBatch(NamedTuple):
     """Whether it holds all of this replica's numbers."""
     models: Collection[PodId] = ()
     """Pods whose lists of models have changed."""
+    served: Mapping[str, int] = NOTHING
+    """What was served, by name: the counts that have changed."""
 
 
 class PendingUpdates:
@@ -51,7 +56,7 @@ class PendingUpdates:
 
     __slots__ = (
         *("_dropped", "_touched", "numbers", "placements", "placements_dropped", "reports"),
-        *("unsent_models", "unsent_numbers", "unsent_reports", "urgent", "waiting", "wake"),
+        *("unsent_models", "unsent_numbers", "unsent_reports", "unsent_served", "urgent", "waiting", "wake"),
     )
 
     def __init__(self) -> None:
@@ -70,6 +75,7 @@ class PendingUpdates:
         self.reports: dict[PodId, tuple[EngineReport, float]] = {}
         self.unsent_reports: dict[PodId, tuple[EngineReport, float]] = {}
         self.unsent_models: set[PodId] = set()
+        self.unsent_served: dict[str, int] = {}
         self._dropped: list[PodId] = []
         self._touched: set[PodId] = set()
         """Pods with changes since the last `sweep`."""
@@ -109,6 +115,11 @@ class PendingUpdates:
         self.unsent_models.add(pod)
         self._note(False)
 
+    def served(self, name: str, count: int) -> None:
+        """Note how much was served under a name."""
+        self.unsent_served[name] = count
+        self._note(False)
+
     def take(self, noted_at: float, full: bool) -> UpdateBatch | None:
         """The unsent changes, or everything if `full`; None if there is nothing. At most `PER_FLUSH` placements."""
         if not (self.waiting or full):
@@ -123,11 +134,12 @@ class PendingUpdates:
         reports, self.unsent_reports = self.unsent_reports, {}
         dropped, self._dropped = self._dropped, []
         models, self.unsent_models = self.unsent_models, set()
+        served, self.unsent_served = self.unsent_served, {}
         self.numbers.update(numbers)
         self._touched.update(numbers)
         if full:
-            return UpdateBatch(dict(self.numbers), (), placements, dict(self.reports), noted_at, True, models)
-        return UpdateBatch(numbers, dropped, placements, reports, noted_at, False, models)
+            return UpdateBatch(dict(self.numbers), (), placements, dict(self.reports), noted_at, True, models, served)
+        return UpdateBatch(numbers, dropped, placements, reports, noted_at, False, models, served)
 
     def give_back(self, batch: UpdateBatch) -> None:
         """Put back what only this batch has, which was perhaps not sent. Numbers and reports need not be sent again:
@@ -137,6 +149,7 @@ class PendingUpdates:
         self.placements_dropped += max(0, len(old) - room)
         self.placements.extendleft(reversed(old[max(0, len(old) - room) :]))
         self.unsent_models.update(batch.models)
+        self.unsent_served = {**batch.served, **self.unsent_served}
         self.waiting = self.urgent = True
 
     def _note(self, urgent: bool) -> None:

@@ -95,6 +95,8 @@ class ChangesMessage(_Message, tag="changes", kw_only=True):
     reports: Mapping[PodId, ReportMessage] = {}
     models: Sequence[PodId] = ()
     """Pods whose lists of models have changed: to be read by those that keep them."""
+    served: Mapping[str, Count] = {}
+    """What the replica has served by name, in all: the counts that have changed."""
 
 
 class HeartbeatMessage(_Message, tag="beat", kw_only=True):

@@ -227,6 +227,8 @@ class UpdateReceiver:
         if current and (message.numbers or message.full):
             numbers = {pod: numbers_of(counts) for pod, counts in message.numbers.items()}
             self._deliver("a pod's numbers", self._listener.replica_inflight, message.replica, numbers, message.full)
+        if current and message.served:
+            self._deliver("what was served", self._listener.served_elsewhere, message.replica, message.served)
         for pod, report in message.reports.items():
             self._report(pod, report, report.age_s)
         for pod in message.models:

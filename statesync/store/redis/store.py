@@ -84,6 +84,8 @@ class RedisStore:
         """Note that a pod's engine restarted and holds nothing."""
         self.models_changed: Callable[[PodId], None] = pending.models_changed
         """Note that a pod lists other models now."""
+        self.served: Callable[[str, int], None] = pending.served
+        """Note how much this replica has served under a name."""
         self._background: asyncio.Task[None] | None = None
         self._started: asyncio.Future[StateError | None] | None = None
         """Done when warm (None) or refused (why)."""

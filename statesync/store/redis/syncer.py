@@ -226,6 +226,7 @@ class Syncer:
             numbers=batch.numbers,
             reports=reports,
             models=tuple(batch.models),
+            served=batch.served,
         )
         arguments = [
             standing(token, seq).encode(),

@@ -8,6 +8,7 @@ from itertools import count
 
 from router.replica.build import build
 from router.replica.replica import Replica
+from router.settings import Auth, TenantSettings
 from schedulers.types import PodId, RequestInfo
 from statesync.types import EngineReport
 from tests.fakes.local_replica import engine, settings
@@ -23,7 +24,9 @@ def play(story: Story) -> None:
     async def run() -> None:
         server, url = await engine()
         state = f"memory://others-{next(_hubs)}"
-        one, two = (Replica(build(settings(url, replica=name, state=state))) for name in ("one", "two"))
+        auth, tenants = Auth(keys_from="state"), [TenantSettings(name="a"), TenantSettings(name="b")]
+        shared = {"state": state, "auth": auth, "tenants": tenants}
+        one, two = (Replica(build(settings(url, replica=name, **shared))) for name in ("one", "two"))
         await one.start()
         await two.start()
         try:
@@ -44,6 +47,23 @@ def test_changes_of_load_are_received() -> None:
         await until(lambda: two.parts.state.view.status(pod).load[3:6] == (1, 150, 0))
         one.parts.state.view.release(charge)
         await until(lambda: two.parts.state.view.status(pod).load[3:6] == (0, 0, 0))
+
+    play(story)
+
+
+def test_what_a_tenant_got_of_one_replica_counts_on_the_other() -> None:
+    async def story(one: Replica, two: Replica, pod: PodId) -> None:
+        here, there = one.parts.network.shares, two.parts.network.shares
+        assert here is not None and there is not None
+        for tenant in "ab":
+            there.pool("default").begins(there.counter("default", tenant))
+
+        def counted() -> bool:  # the first number of a replica is where counting begins
+            here.begin("default", "a", 500, 10)
+            return there.counter("default", "a").virtual >= 510
+
+        await until(counted)
+        assert there.counter("default", "b").virtual == 0
 
     play(story)
 

@@ -46,6 +46,9 @@ class Diary:
     def models_changed_elsewhere(self, pod: PodId, /) -> None:
         self._write(f"models {pod}")
 
+    def served_elsewhere(self, replica: str, served: Mapping[str, int], /) -> None:
+        self._write(f"served {dict(served)}")
+
     def pods_elsewhere(self, known: Mapping[PodId, KnownPod], /) -> None:
         if known:
             self._write(f"pods {dict(known)}")

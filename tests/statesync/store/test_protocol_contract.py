@@ -362,6 +362,22 @@ def test_a_pod_whose_models_changed_is_named_to_the_other_replica(url: str) -> N
     play(url, scene)
 
 
+def test_what_was_served_under_a_name_is_known_to_the_other_replica_by_its_last_count(url: str) -> None:
+    async def scene(
+        left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
+    ) -> None:
+        left.served("p\na", 100)
+        left.served("p\na", 250)
+        left.served("p\nb", 7)
+        await eventually(lambda: right_listener.served == {"left": {"p\na": 250, "p\nb": 7}})
+        right.served("p\na", 3)
+        left.served("p\na", 300)
+        await eventually(lambda: right_listener.served["left"]["p\na"] == 300)
+        await eventually(lambda: left_listener.served == {"right": {"p\na": 3}})
+
+    play(url, scene)
+
+
 def test_a_forgotten_pod_is_received_in_its_order_among_the_placements(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener

@@ -75,6 +75,22 @@ def test_a_batch_holds_the_last_of_each_pod_and_all_placements_in_order() -> Non
     assert batch.reports == {A: (EngineReport(queued=2), 4.0)}
 
 
+def test_what_was_served_is_sent_once_by_its_last_count_and_again_if_the_batch_was_not_sent() -> None:
+    pending = PendingUpdates()
+    pending.served("a", 1)
+    pending.served("a", 5)
+    pending.served("b", 2)
+    batch = pending.take(0.0, full=False)
+    assert batch is not None
+    assert batch.served == {"a": 5, "b": 2}
+    pending.served("a", 9)
+    pending.give_back(batch)
+    again = pending.take(0.0, full=False)
+    assert again is not None
+    assert again.served == {"a": 9, "b": 2}
+    assert pending.take(0.0, full=False) is None
+
+
 def test_pods_whose_models_changed_are_named_once_and_again_if_the_batch_was_not_sent() -> None:
     pending = PendingUpdates()
     pending.models_changed(A)
