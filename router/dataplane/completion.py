@@ -12,7 +12,7 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, RoutedRequest
 from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.responses import Headers, dialect_of, error_answer
-from router.errors import GatewayError, InternalError, Overload, PodFailure
+from router.errors import GatewayError, InternalError, InvalidApiKey, Overload, PermissionDenied, PodFailure
 from router.telemetry.metrics import KEPT, UNSERVED
 from schedulers.types import Slo
 
@@ -75,7 +75,7 @@ class Completion:
     def refused(self, error: GatewayError) -> Headers:
         """Count a refusal of bytes that never became a request; returns the headers of the answer."""
         self._metrics.count_request("-", "-", "-", error.shape.status)
-        if isinstance(error, Overload):
+        if isinstance(error, (Overload, InvalidApiKey, PermissionDenied)):
             self._metrics.count_rejection("-", error.shape.code or error.shape.type)
         headers = self._identity.refusal_headers(error.origin)
         if self._access_log is not None:

@@ -50,6 +50,11 @@ class Gateway:
         """The exchange of a request that the connection has read; `arrived` is on the connection's clock."""
         return Exchange(edge, head, body, arrived)
 
+    def admit(self, head: RequestHead) -> None:
+        """Refuse a request whose body is still to come, if its client is not let in. Raises GatewayError."""
+        if self._access is not None:
+            self._access.identify(head.header_map)
+
     def handle(self, exchange: Exchange) -> None:
         """Take the exchange through the stages; the answers before it on its connection are out. Never raises: every
         error becomes an answer."""

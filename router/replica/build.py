@@ -274,11 +274,11 @@ def _dataplane(
         *(network.deadlines, settings.limits, settings.timeouts, gateway.completion.refused, network.write_batcher),
         keep_peers=settings.logging.access,
         port=ports.inference,
+        admit=gateway.admit if access is not None else None,
     )
     retire_on_change(ports.inference.tls, listener)
-    sharing = (
-        LimitSharing(limits.shares, state.store, core.clock) if limits is not None and state.store.shared else None
-    )
+    shared = limits if state.store.shared else None
+    sharing = LimitSharing(shared.shares, state.store, core.clock) if shared is not None else None
     return GatewayParts(gateway, access, sharing, listener, observers)
 
 

@@ -183,6 +183,7 @@ class Rig:
             self.gateway.completion.refused,
             self._write_batcher,
             keep_peers=self.settings.logging.access,
+            admit=self.gateway.admit if deps.access is not None else None,
         )
 
     def _deps(self) -> GatewayDeps:

@@ -16,7 +16,7 @@ from router.dataplane.http.buffer_budget import BufferBudget, HeldBytes
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.http.open_request import R
 from router.dataplane.http.request_head import RequestHead
-from router.dataplane.http.request_parser import HEAD, IDLE, RequestParser
+from router.dataplane.http.request_parser import HEAD, IDLE, Admit, RequestParser
 from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.errors import GatewayError, RequestTimeout, Shed
 from router.settings import Limits, Timeouts
@@ -52,6 +52,7 @@ class EdgeOwner(Protocol[R]):
     timeouts: Timeouts
     write_batcher: WriteBatcher
     budget: BufferBudget
+    admit: Admit | None
     stopped: bool
     """Every connection closes after its current answer."""
 
@@ -115,7 +116,7 @@ class Edge(Generic[R]):
         self.used = False
         """Whether a request has come, ever."""
         self.held = HeldBytes(listener.budget)
-        self._reader: RequestParser | None = RequestParser(self, self._limits, self.held)
+        self._reader: RequestParser | None = RequestParser(self, self._limits, self.held, listener.admit)
         """None when nothing more is read as requests: the connection was refused, or is closed."""
         self._body_since = 0.0
         self._owes_continue = False
@@ -280,8 +281,7 @@ class Edge(Generic[R]):
             self._await_request(self.transport)
 
     def _await_request(self, transport: asyncio.Transport) -> None:
-        now, timeouts = self.clock(), self._timeouts
-        stage = self._reader.stage if self._reader is not None else IDLE
+        now, timeouts, stage = self.clock(), self._timeouts, self.stage
         if stage == IDLE:
             self.expires_at = now + (timeouts.client_keepalive_s or NEVER)
         else:

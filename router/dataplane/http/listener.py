@@ -15,6 +15,7 @@ from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.edge import Edge, RequestHandler
 from router.dataplane.http.forwarded import peer_of
 from router.dataplane.http.open_request import R
+from router.dataplane.http.request_parser import Admit
 from router.dataplane.http.responses import CLOSE, Headers, error_answer
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import BadFraming, GatewayError, Shed
@@ -48,10 +49,12 @@ class Listener(Generic[R]):
         *,
         keep_peers: bool = False,
         port: PortOptions = _PLAIN,
+        admit: Admit | None = None,
     ) -> None:
         """`on_refused` is called for bytes that never became a request; it returns the headers of the answer.
         `keep_peers`: note each client's address, which the system forgets when a connection breaks. `port`: what
-        clients speak below HTTP."""
+        clients speak below HTTP. `admit`: see `RequestParser`."""
+        self.admit = admit
         self.requests = requests
         self.deadlines = deadlines
         self.limits = limits

@@ -7,6 +7,7 @@ until its blank line has come and is then read at once, by `HeadCache` or by `pa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from router.dataplane.http.buffer_budget import UNCOUNTED, BufferBudget, HeldBytes
@@ -35,6 +36,10 @@ _heads: Final[HeadCache[RequestHead]] = HeadCache()
 """Shared by all connections of this process: the connections of one client send the same heads."""
 
 
+Admit = Callable[[RequestHead], object]
+"""Raises GatewayError for a client that may not send such a request, and so need not send its body."""
+
+
 class ParserOwner(Protocol):
     """The connection whose bytes are read."""
 
@@ -55,6 +60,7 @@ class RequestParser:
     """Reads the requests of one connection, one after the other."""
 
     __slots__ = (
+        "_admit",
         "_blank_bytes",
         "_body",
         "_body_bytes",
@@ -72,8 +78,12 @@ class RequestParser:
         "stage",
     )
 
-    def __init__(self, owner: ParserOwner, limits: Limits, held: HeldBytes | None = None) -> None:
+    def __init__(
+        self, owner: ParserOwner, limits: Limits, held: HeldBytes | None = None, admit: Admit | None = None
+    ) -> None:
+        """`admit` is called with a head whose body is still to come."""
         # connection
+        self._admit = admit
         self._held = held or HeldBytes(BufferBudget(0))
         self._owner = owner
         self._limits = limits
@@ -210,6 +220,11 @@ class RequestParser:
 
     def _expect_body(self, head: RequestHead, length: int, data: bytes) -> bytes:
         """A head is whole and `data`, which follows it, does not have all of its body."""
+        if self._admit is not None:
+            try:
+                self._admit(head)
+            except GatewayError as error:
+                raise _of(head, error) from None
         self._head, self.stage = head, BODY
         if length == CHUNKED_LENGTH:
             self._chunks = ChunkScanner()

@@ -66,6 +66,26 @@ def test_no_request_without_a_known_key_passes(rig: Rig, request_bytes: bytes) -
     assert rig.nobody_asked()
 
 
+@each_case(
+    "headers",
+    [("content-length: 30000000",), ("transfer-encoding: chunked",), ("content-length: 5", "expect: 100-continue")],
+)
+def test_a_client_without_a_key_need_not_send_its_body(rig: Rig, headers: tuple[str, ...]) -> None:
+    client = rig.client().sends(post(b"", *headers, path="/v1/messages", length=False))
+    answer = client.answer()
+    assert (answer.status, answer.headers["connection"]) == (401, "close")
+    assert json.loads(answer.body)["error"]["type"] == "authentication_error"
+    assert rig.listener.budget.used == 0
+    assert rig.metrics.rejections["-", "invalid_api_key"] >= 1
+
+
+def test_a_client_with_a_key_is_asked_for_its_body(rig: Rig) -> None:
+    client = rig.client().sends(post(b"", BEARER, f"content-length: {len(CHAT)}", "expect: 100-continue", length=False))
+    assert client.raw == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.sends(CHAT)
+    rig.asked().sends(ok())
+
+
 @each_case("path", ["/livez", "/readyz", "/health"])
 def test_probes_need_no_key(rig: Rig, path: str) -> None:
     assert rig.client().sends(get(path)).answer("GET").status == 200
