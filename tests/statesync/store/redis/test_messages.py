@@ -54,6 +54,8 @@ ON_TRIAL = RECORD._replace(
     note="half of them, for a day",
     restores=1,
 )
+MADE = RECORD._replace(at=1_767_225_600.25, by="ci: J\u00f6rg")
+"""With the name of the token that made it, and what its holder said of itself."""
 PODS = PoolPodsMessage(1, [A, B], b"wf", [b'{"data":[]}'], [2, 0])
 SENT: dict[str, Envelope] = {
     "changes": Envelope(
@@ -115,6 +117,7 @@ def test_the_keys_of_version_1_are_read() -> None:
     assert reader.numbers(kept("numbers-prefilling")) == NUMBERS
     assert reader.record(kept("record")) == RECORD
     assert reader.record(kept("record-on-trial")) == ON_TRIAL
+    assert reader.record(kept("record-made")) == MADE
     assert reader.page(kept("page")) == PrefixPage(A, array("Q", [1, 2]).tobytes(), b"\0\1")
     assert reader.pool_pods(kept("pool-pods")) == PODS
     assert reader.unreadable == 0
@@ -128,6 +131,7 @@ def test_this_version_writes_the_recorded_bytes() -> None:
     assert pack(NUMBERS) == kept("numbers-prefilling")
     assert pack_whole_record(RECORD) == kept("record")
     assert pack_whole_record(ON_TRIAL) == kept("record-on-trial")
+    assert pack_whole_record(MADE) == kept("record-made")
     assert pack_page(PrefixPage(A, pack_blocks([1, 2]), b"\0\1")) == kept("page")
     assert pack(PODS) == kept("pool-pods")
 
@@ -197,12 +201,25 @@ def test_a_version_without_adapters_reads_the_rest_of_a_report() -> None:
     assert msgspec.msgpack.decode(kept("report-lora"), type=Before) == Before(1, 0.125, "gw-1", 3)
 
 
+def test_an_older_version_reads_a_record_without_who_made_it_and_a_record_of_it_has_no_maker() -> None:
+    class Before(msgspec.Struct):
+        generation: int
+        name: str
+        params: dict[str, object]
+        v: int
+        note: str = ""
+
+    assert msgspec.json.decode(kept("record-made"), type=Before) == Before(3, "p2c", {"choices": 2}, 1)
+    older = MessageDecoder().record(kept("record"))
+    assert older is not None and (older.at, older.by) == (0.0, "")
+
+
 def test_an_engines_report_is_restored() -> None:
     engine = EngineReport(queued=3, started_at=7.25)
     assert report_of(engine, 1.5, "gw-1").engine() == engine
 
 
-@pytest.mark.parametrize("record", [RECORD, ON_TRIAL])
+@pytest.mark.parametrize("record", [RECORD, ON_TRIAL, MADE])
 def test_a_record_is_completed_by_the_prefix_that_the_script_adds(record: PolicyRecord) -> None:
     written = b'{"generation":3,' + pack_record(record)[1:]
     assert written == pack_whole_record(record)
