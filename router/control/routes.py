@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client.exposition import choose_encoder
 
 from router.control.answers import in_slices
 from router.control.plane import DRAINING, ControlPlane, describe_pod, describe_state
+from router.control.shared_answers import SharedAnswers
 from schedulers.types import PodId
 
 
 def open_routes(plane: ControlPlane) -> APIRouter:
     """Probes and metrics: no token."""
     router = APIRouter()
+    rendered: SharedAnswers[tuple[bytes, str]] = SharedAnswers(plane.clock)
 
     @router.get("/metrics", tags=["open"])
     async def metrics(request: Request) -> Response:
         """Prometheus text, or OpenMetrics if the Accept header asks for it."""
-        text, content_type = await plane.render_metrics(request.headers.get("accept", ""))
+        accept = request.headers.get("accept", "")
+        format_asked = choose_encoder(accept)[1].partition(";")[0]
+        text, content_type = await rendered.get(format_asked, lambda: plane.render_metrics(accept))
         return Response(text, headers={"content-type": content_type})
 
     @router.get("/livez", tags=["open"])
@@ -37,11 +42,13 @@ def open_routes(plane: ControlPlane) -> APIRouter:
 def pod_routes(plane: ControlPlane) -> APIRouter:
     """Pods, and the drain of one."""
     router = APIRouter(prefix="/admin", tags=["pods"])
+    listed: SharedAnswers[bytes] = SharedAnswers(plane.clock)
 
     @router.get("/pods", response_model=list[dict[str, object]])
     async def pods() -> Response:
         """Every pod: load over all replicas, and whether it may be sent requests."""
-        return await in_slices(plane.view.statuses(), describe_pod)
+        text = await listed.get("", lambda: in_slices(plane.view.statuses(), describe_pod))
+        return Response(text, media_type="application/json")
 
     @router.get("/pods/{pod:path}")
     async def pod(pod: str) -> dict[str, object]:
