@@ -27,7 +27,7 @@ from router.control.limits import (
 )
 from router.dataplane.http.responses import CLOSE, error_answer
 from router.errors import BadFraming
-from router.ports.acceptor import Acceptor, PortOptions
+from router.ports.acceptor import DESCRIPTORS, Acceptor, PortOptions
 from router.ports.tls import PortTls
 from statesync.tasks import spawn
 
@@ -132,7 +132,7 @@ class _Server(uvicorn.Server):
     def room(self) -> bool:
         """See `Acceptance`."""
         arrivals = self._acceptor.arrivals if self._acceptor is not None else ()
-        return len(self.server_state.connections) + len(arrivals) < MAX_CONNECTIONS
+        return len(self.server_state.connections) + DESCRIPTORS * len(arrivals) < MAX_CONNECTIONS
 
     def protocol(self, peer: str) -> asyncio.BaseProtocol | None:
         """See `Acceptance`. A handshake counts like a request, and costs more."""

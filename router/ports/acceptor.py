@@ -30,6 +30,9 @@ _HANDSHAKE: Final = 0x16
 _PAUSE_S: Final = 1.0
 """Seconds without accepting where no file descriptor is left."""
 
+DESCRIPTORS: Final = 2
+"""File descriptors of a connection during its handshake."""
+
 LINGER_S: Final = 1.0
 """Seconds for which a refused client's bytes are read and dropped, so that no reset overtakes the answer, and for which
 a client may take to close its side of TLS."""
@@ -222,8 +225,8 @@ class Arrival:
         def make() -> asyncio.BaseProtocol:
             return protocol
 
-        lent = self._socket.dup()  # asyncio closes it where the handshake fails, and an alert is still to be sent
         try:
+            lent = self._socket.dup()  # asyncio closes it where the handshake fails, and an alert is still to be sent
             if tls is None:
                 await self._loop.connect_accepted_socket(make, lent)
             else:

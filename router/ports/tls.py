@@ -203,7 +203,7 @@ def reason_of(error: OSError) -> str:
         return _CERTIFICATES.get(error.verify_code, "bad_certificate")
     if isinstance(error, ssl.SSLError):
         return _REASONS.get(error.reason or "", "other")
-    return "closed" if isinstance(error, ConnectionResetError | BrokenPipeError) else "timeout"
+    return "timeout" if isinstance(error, ConnectionAbortedError) else "closed"
 
 
 async def follow(ports: Sequence[PortTls], every_s: float = LOOK_S) -> None:

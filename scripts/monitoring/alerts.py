@@ -221,7 +221,7 @@ ALERTS = (
         "turnout_tls_certificate_expiry_timestamp_seconds - time() < 7 * 86400 or turnout_tls_files_failing > 0",
         "10m",
         WARNING,
-        "{{ $labels.instance }}: the certificate of its {{ $labels.port }} port ends soon, or a new one cannot be read.",
+        "{{ $labels.instance }}: the certificate of its {{ $labels.port }} port ends soon, or a new one is unusable.",
     ),
     Alert(
         "TurnoutStateDropped",

@@ -10,23 +10,29 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from tests.fakes.certificates import Authority, IssuedPair
+from tests.fakes.endless_stream_pod import hose_pod
 from tests.fakes.gateway_process import GatewayProcess, config, pool, running, starting
 from tests.fakes.raw_http_client import Wire, ask, chat, endless, events, get, post
 from tests.fakes.sim_process import SimPods
 from tests.fakes.waiting import DEADLINE_S, wait_for
 from tests.fakes.websocket_pods import WebSocketPod, websocket_pods
+from tests.fakes.worker_processes import workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("openssl")]
 
 HOST = "127.0.0.1"
 STREAMERS = 6
 SWAPS = 3
+SLOW = 8
+HELD = 4 << 20
+"""Bytes of memory that one client which does not read may cost, with the buffers of its TLS and of its pod."""
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +119,7 @@ class Streamers:
                 assert answer.status == 200
                 assert events(answer.body)[-1] == "[DONE]"
                 self.done += 1
-                if anew:
+                if anew or answer.headers.get("connection") == "close":
                     wire.close()
                     wire = None
         except BaseException as error:  # noqa: BLE001  the test shows it
@@ -251,6 +257,34 @@ def _refused(gateway: GatewayProcess, context: ssl.SSLContext) -> bool:
     except ssl.SSLError as error:
         return "CERTIFICATE_REVOKED" in str(error)
     return False
+
+
+def test_a_client_that_does_not_read_pauses_its_pod(authority: Authority, pair: IssuedPair, tmp_path: Path) -> None:
+    tls = {"cert_file": str(pair.cert), "key_file": str(pair.key)}
+    with hose_pod() as hose, running(config([hose.url], tls=tls), tmp_path) as gateway, ExitStack() as stack:
+        before = gateway.rss_bytes()
+        for _ in range(SLOW):
+            wire = stack.enter_context(Wire(HOST, gateway.port, tls=trusting(authority), receive_bytes=65536))
+            wire.send(post(chat(model="hose", stream=True)))
+            assert wire.some()
+        wait_for("all streams wait", lambda: hose.stuck == SLOW)
+        assert gateway.rss_bytes() - before < SLOW * HELD
+        stack.close()
+
+
+@pytest.mark.realtime
+def test_a_roll_of_workers_under_load_loses_no_request(
+    all_sims: SimPods, authority: Authority, pair: IssuedPair, tmp_path: Path
+) -> None:
+    settings = config(all_sims.urls[:2], tls={"cert_file": str(pair.cert), "key_file": str(pair.key)})
+    with (
+        workers(tmp_path, settings) as gateway,
+        Streamers(gateway.port, trusting(authority)) as streamers,
+    ):
+        streamers.go_on()
+        gateway.roll()
+        streamers.go_on()
+    assert streamers.failed == []
 
 
 def test_a_drain_finishes_streams_and_says_that_the_connection_ends(

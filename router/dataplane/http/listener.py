@@ -19,7 +19,7 @@ from router.dataplane.http.request_parser import Admit
 from router.dataplane.http.responses import CLOSE, Headers, error_answer
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.errors import BadFraming, GatewayError, Shed
-from router.ports.acceptor import Acceptor, PortOptions
+from router.ports.acceptor import DESCRIPTORS, Acceptor, PortOptions
 from router.settings import Limits, Timeouts
 
 _BACKLOG: Final = 4096
@@ -147,8 +147,8 @@ class Listener(Generic[R]):
 
     def room(self) -> bool:
         """See `Acceptance`."""
-        arrivals = len(self._acceptor.arrivals) if self._acceptor is not None else 0
-        return len(self.edges) + arrivals < self.most + _REFUSALS
+        arrivals = self._acceptor.arrivals if self._acceptor is not None else ()
+        return len(self.edges) + DESCRIPTORS * len(arrivals) < self.most + _REFUSALS
 
     def protocol(self, peer: str) -> asyncio.BaseProtocol | None:
         """See `Acceptance`. A client beyond its limit is answered, unless it has many connections too many."""
