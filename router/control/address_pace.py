@@ -25,12 +25,12 @@ class AddressPace:
 
     def wait_s(self, address: str) -> float:
         """Seconds until the address is within its burst again; 0.0 while it is."""
-        due = self._due.get(_key(address), 0.0)
+        due = self._due.get(counted_for(address), 0.0)
         return max(0.0, due - self._clock() - self._burst_s)
 
     def count(self, address: str) -> None:
         """Count one."""
-        key, now = _key(address), self._clock()
+        key, now = counted_for(address), self._clock()
         self._due[key] = max(now, self._due.get(key, now)) + self._interval_s
         self._due.move_to_end(key)
         if len(self._due) > MOST_ADDRESSES:
@@ -40,7 +40,8 @@ class AddressPace:
         return len(self._due)
 
 
-def _key(address: str) -> str:
+def counted_for(address: str) -> str:
+    """Who an address is counted for: itself, of IPv6 its /64."""
     try:
         return client_of(address)
     except ValueError:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from router.control.address_pace import AddressPace
+from router.control.address_pace import AddressPace, counted_for
 from router.control.answers import refusal
 
 MAX_CONNECTIONS: Final = 100
@@ -35,7 +35,8 @@ MAX_BODY_BYTES: Final = 1 << 20
 """A policy with its parameters is a page or two."""
 
 REQUEST_S: Final = 10.0
-"""Seconds from a connection's begin, or from a further request's first byte, to the end of that request."""
+"""Seconds from a connection's begin, or from a further request's first byte, to the end of that request; and for an
+answer to be taken."""
 
 _LOG_S: Final = 10.0
 
@@ -68,16 +69,19 @@ class LimitedHttp(HttpToolsProtocol):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.logger = _seldom
-        self._address = ""
+        self._client = ""
         self._due: asyncio.TimerHandle | None = None
+        self._taken: asyncio.TimerHandle | None = None
+        self._answers = 0
         self._head_bytes = 0
         """Of the head being read; 0 outside of one."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        address = self._address = self.client[0] if self.client is not None else ""
-        each = sum(isinstance(other, LimitedHttp) and other._address == address for other in self.connections)
+        address = self.client[0] if self.client is not None else ""
+        client = self._client = counted_for(address)
+        each = sum(isinstance(other, LimitedHttp) and other._client == client for other in self.connections)
         if (
             len(self.connections) > MAX_CONNECTIONS
             or each > MAX_CONNECTIONS_EACH
@@ -92,6 +96,8 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._came()
+        if self._taken is not None:
+            self._taken.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -117,11 +123,37 @@ class LimitedHttp(HttpToolsProtocol):
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.abort()
+            raise ValueError("too many requests at once")  # or the rest of what came would be read
 
     def on_message_complete(self) -> None:
         """It is whole."""
         self._came()
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client takes its answer more slowly than it comes."""
+        super().pause_writing()
+        self._await_reader()
+
+    def on_response_complete(self) -> None:
+        """An answer is written, but perhaps not sent."""
+        self._answers += 1
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._await_reader()
+
+    def _await_reader(self) -> None:
+        if self._taken is None:
+            self._taken = self.loop.call_later(REQUEST_S, self._taken_by_now, self._answers)
+
+    def _taken_by_now(self, answers: int) -> None:
+        """Close a connection whose client has not taken what was written for it; it may be at a later answer."""
+        self._taken = None
+        if self.transport.get_write_buffer_size():
+            if self._answers == answers:
+                self.transport.abort()
+            else:
+                self._await_reader()
 
     def _await_request(self) -> None:
         if self._due is None:

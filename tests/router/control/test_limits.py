@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -23,6 +24,7 @@ from router.control.limits import (
     REQUESTS_BURST,
 )
 from router.control.server import ControlServer
+from tests.fakes.waiting import until
 
 OWN = f"127.2.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
 OTHERS = f"127.3.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
@@ -198,6 +200,25 @@ def test_a_request_that_does_not_come_ends_its_connection(sent: bytes, monkeypat
         assert await is_closed(slow)
 
     play(scene)
+
+
+def test_an_answer_that_is_not_taken_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REQUEST_S", 0.05)
+
+    async def large(scope: Scope, receive: Receive, send: Send) -> None:
+        await PlainTextResponse(b"x" * 33_554_432)(scope, receive, send)
+
+    async def run() -> None:
+        control = ControlServer(large, LOOPBACK)
+        await control.start()
+        connections = control._server.server_state.connections
+        with socket.create_connection((control.address.host, control.address.port)) as lazy:
+            lazy.sendall(GET)
+            await until(lambda: len(connections) == 1)
+            await until(lambda: not connections)
+        await control.stop()
+
+    asyncio.run(run())
 
 
 def test_a_head_without_end_ends_its_connection() -> None:
