@@ -43,6 +43,8 @@ COMPILED = [
     "router/dataplane/request/multipart.py",
     "router/dataplane/request/openai.py",
     "router/dataplane/request/routes.py",
+    "router/dataplane/request/tenant_headers.py",
+    "router/dataplane/request/tenant_routes.py",
     "router/dataplane/retry.py",
     "router/dataplane/routing.py",
     "router/dataplane/tenant_limits.py",

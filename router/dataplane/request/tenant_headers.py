@@ -19,6 +19,8 @@ _BY_RIGHT: Final[Mapping[str, tuple[bytes, ...]]] = {
 }
 """Headers that are as if they were not there without the right."""
 
+_READ: Final = frozenset((PRIORITY, POLICY, *(name for names in _BY_RIGHT.values() for name in names)))
+
 RIGHTS: Final = ("priority", *_BY_RIGHT)
 """What a tenant's `headers` may name."""
 
@@ -26,6 +28,8 @@ RIGHTS: Final = ("priority", *_BY_RIGHT)
 def as_permitted(header_map: dict[bytes, bytes], tenant: Tenant) -> dict[bytes, bytes]:
     """The headers that count; the same mapping where all do. Raises PermissionDenied for a policy that the tenant may
     not choose, and BadRequest for a priority that is no number."""
+    if not tenant.priority and _READ.isdisjoint(header_map):
+        return header_map  # the common case, in a tenth of the time
     policy = header_map.get(POLICY)
     if policy is not None:
         _check_policy(policy.decode("latin-1"), tenant)
