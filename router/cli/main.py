@@ -21,7 +21,7 @@ from router.cli.policy import add_policy
 from router.cli.serve_flags import COMMAND_LINE, UsageError, processes, settings_for
 from router.config.environment import unknown_variables
 from router.config.file import STDIN, ConfigError, described, read
-from router.settings import Settings
+from router.settings import Auth, Settings
 from router.workers.ipc import FAILED, WorkerChannel, place_in
 from schedulers.errors import SchedulerError
 from statesync.errors import StateError
@@ -199,7 +199,17 @@ def summary(settings: Settings) -> list[str]:
         lines.append(f"pool {pool.name}: {pods}, policy {pool.policy.name}, models: {models}")
     if settings.default_pool:
         lines.append(f"any other model goes to pool {settings.default_pool}")
+    if settings.auth is not None:
+        tenants = ", ".join(tenant.name for tenant in settings.tenants)
+        lines.append(f"clients need {_credentials(settings.auth)}; tenants: {tenants}")
     return lines
+
+
+def _credentials(auth: Auth) -> str:
+    """What lets a client in."""
+    found = ["a key of the shared state"] if auth.keys_from else []
+    found += [f"a key of {auth.keys_file}"] if auth.keys_file else []
+    return " or ".join([*found, f"a token of {auth.jwt.issuer}"] if auth.jwt is not None else found)
 
 
 _EXPLAINED = (UsageError, SchedulerError, StateError, ConfigError, OSError)

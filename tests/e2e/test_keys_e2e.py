@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from tests.fakes.gateway_process import GatewayProcess, config, starting
+from tests.fakes.identity_provider import IdentityProvider
 from tests.fakes.redis_server import redis_server
 from tests.fakes.sim_process import MODEL, SimPods
 from tests.fakes.waiting import DEADLINE_S, wait_for
@@ -128,3 +130,18 @@ def test_the_file_of_keys_is_followed_by_every_replica_that_reads_it(
     in_force_after(gateways, other, 200)
     os.truncate(file, 0)  # an empty file is one without keys
     in_force_after(gateways, other, 401)
+
+
+def test_tokens_follow_the_keys_of_their_provider(start: Callable[..., GatewayProcess], tmp_path: Path) -> None:
+    provider, path = IdentityProvider(), tmp_path / "jwks.json"
+    settings = provider.write(path)
+    gateway = start("a", auth={"jwt": msgspec.structs.asdict(settings)})
+    token = provider.token()
+    assert status(gateway, {"authorization": f"Bearer {token}"}) == status(gateway, {"api-key": token}) == 200
+    assert status(gateway, {"api-key": provider.token(tenant="other")}) == 403
+    assert status(gateway, {"api-key": provider.token(aud="other")}) == 401
+    provider.rotate("two")
+    provider.write(path)
+    in_force_after([gateway], provider.token(), 200)
+    assert status(gateway, {"api-key": token}) == 401
+    assert token.rpartition(".")[2] not in gateway.log.read_text()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from router.cli.main import main
+from router.cli.main import main, summary
+from router.settings import Auth, JwtAuth, Settings, TenantSettings
 
 GOOD = "pools:\n- {name: default, pods: [http://10.0.0.1:8000], models: [m]}\n- {name: b, pods: [http://10.0.0.2:1]}\n"
 
@@ -110,6 +111,17 @@ def test_check_reports_all_problems_and_exits_with_1(tmp_path: Path, capsys: pyt
     assert lines[1] == f"{file}:5: default_pool: no pool 'c'; there are default, b"
     assert lines[2].startswith(f"{file}:6: warning: timeouts.upstream_keepalive_s")
     assert lines[3:] == ["2 errors"]
+
+
+def test_the_summary_says_what_lets_clients_in() -> None:
+    jwt = JwtAuth(issuer="https://id.example.com", audience="a", jwks_file="j")
+    tenants = [TenantSettings(name="search"), TenantSettings(name="chat")]
+    for auth, words in (
+        (Auth(keys_file="keys.yaml"), "a key of keys.yaml"),
+        (Auth(keys_from="state", jwt=jwt), "a key of the shared state or a token of https://id.example.com"),
+        (Auth(jwt=jwt), "a token of https://id.example.com"),
+    ):
+        assert summary(Settings(auth=auth, tenants=tenants))[-1] == f"clients need {words}; tenants: search, chat"
 
 
 def test_check_of_a_valid_file_summarises_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
