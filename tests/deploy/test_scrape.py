@@ -77,6 +77,7 @@ class Stage:
                 pool("spare", [third], fallback=["default"]),
             ],
             targets={"allow": ["*"]},
+            control={"listen": "127.0.0.1:0", "audit_file": str(directory / "audit.jsonl")},
             state=server.url,
             health=PATIENT_HEALTH | {"eject_failures": 1, "eject_s": 0.2},
             retries={"budget_min": 1000},
