@@ -37,9 +37,6 @@ PINNED: Final = "pinned"
 MAX_COUNTED: Final = 10_000
 """Pools and models whose requests are counted."""
 
-Decided = Callable[[Exchange, RequestInfo, LoadSnapshot, Decision | Rejection, float], None]
-"""Takes a policy's answer, and the seconds that it took."""
-
 Placed = Callable[[PodId, Sequence[int]], None]
 """Publishes a placement to the other replicas: the pod and the block hashes of the prompt."""
 
@@ -61,13 +58,11 @@ class Dispatch:
         accuracy: PrefixAccuracy | None = None,
         sessions: SessionKeys | None = None,
         session_pools: set[str] | None = None,
-        decided: Decided | None = None,
     ) -> None:
         """`live` holds the policies and `trials` the running trials, by pool; `by_name` the policies that a request may
         name in a header. `placed` is None where no other replica reads placements. `rng` returns 64 random bits.
         `samples`, if given, keeps some of the requests to check plugins with; `accuracy` counts what was predicted.
-        `sessions` finds the session of a request in the pools of `session_pools`, a set that may change.
-        `decided`, if given, observes every answer of a policy."""
+        `sessions` finds the session of a request in the pools of `session_pools`, a set that may change."""
         self._view = view
         self._mixed = view.mixed
         self._prefix = prefix
@@ -82,7 +77,6 @@ class Dispatch:
         self._accuracy = accuracy.pods if accuracy is not None else None
         self._sessions = sessions or SessionKeys(Sessions())
         self._session_pools = session_pools if session_pools is not None else set()
-        self._decided = decided
         self._sequence: dict[str, int] = {}
         """Requests by pool, or by pool and model. A client may invent models, so it is emptied at `MAX_COUNTED`."""
 
@@ -111,8 +105,6 @@ class Dispatch:
             self._guard.slow(scheduler, pool.name, took_s, answer)
         if trial is not None and not exchange.attempts:  # a retry does not show what a policy would do with a request
             trial.decided(routed, info, snapshot, answer, took_s)
-        if self._decided is not None:
-            self._decided(exchange, info, snapshot, answer, took_s)
         if isinstance(answer, Rejection):
             return answer
         pod = self._view.pod(answer.pod)

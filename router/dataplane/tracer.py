@@ -1,6 +1,6 @@
-"""Traces of requests: decides which are recorded, hands the trace on to pods, and collects decisions, attempts and the
-end. An observer: nothing that it does changes where a request goes. Knows no span; `telemetry/tracing.py` makes them
-once the request has ended.
+"""Traces of requests: decides which are recorded, hands the trace on to pods, and collects attempts and the end. An
+observer: nothing that it does changes where a request goes. Knows no span; `telemetry/tracing.py` makes them once the
+request has ended.
 
 Where the client's `traceparent` says so, or the ratio takes a new trace, the pod gets the id of its attempt's span as
 parent. Otherwise it gets the client's header as it came, or a new one that is not sampled, so that client, gateway and
@@ -9,20 +9,26 @@ engine always take the same decision. `baggage` is passed on like any other head
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from router.dataplane.access_log import tokens
-from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
+from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, Placement
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
 from router.dataplane.prefix_feedback import cache_use
 from router.dataplane.relay import Relay
 from router.dataplane.request.paths import STATELESS_PATHS
 from router.errors import GatewayError, PodFailure, PodGone
-from router.telemetry.request_trace import NOT_TRACED, AttemptTrace, DecisionTrace, RequestOutcome, RequestTrace
+from router.telemetry.request_trace import NOT_TRACED, AttemptTrace, RequestOutcome, RequestTrace
 from router.telemetry.trace_context import SAMPLED, header, parse, sampling_bound, without_context
-from schedulers.types import PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, Rejection, RequestInfo
+from schedulers.types import PREFIX_BLOCK_TOKENS
+from statesync.errors import StateError
+from statesync.load.view import LoadView
+
+_log = logging.getLogger("turnout.traces")
 
 Sink = Callable[[RequestTrace, RequestOutcome], None]
 """Takes the trace of a sampled request that has ended."""
@@ -43,6 +49,7 @@ class Tracer:
         clock: Callable[[], float],
         wall: Callable[[], float],
         rng: Callable[[], int],
+        view: LoadView,
         tap: Callable[[Exchange, Relay], Receiver] | None = None,
     ) -> None:
         """`ratio` of the traces that begin here are recorded. `clock` is that of `Exchange.arrived`, `wall` is Unix
@@ -52,6 +59,7 @@ class Tracer:
         self._clock = clock
         self._wall = wall
         self._rng = rng
+        self._view = view
         self._tap = tap
         self._count = 0
         self._unsampled = b"traceparent: 00-%016x%%016x-%016x-00\r\n" % (self._id(), self._id())
@@ -95,26 +103,6 @@ class Tracer:
     def _id(self) -> int:
         return self._rng() or 1
 
-    def decided(
-        self,
-        exchange: Exchange,
-        info: RequestInfo,
-        snapshot: LoadSnapshot,
-        answer: Decision | Rejection,
-        took_s: float,
-    ) -> None:
-        """A policy gave its answer."""
-        trace = exchange.trace or self._begin(exchange)
-        if not trace.sampled:
-            return
-        policy, pod, score, hits = "", "", 0.0, 0
-        if isinstance(answer, Decision):
-            policy, pod, score = answer.policy, answer.pod, answer.score
-            hits = min(info.prompt_tokens, info.prefix_hits.get(answer.pod, 0) * PREFIX_BLOCK_TOKENS)
-        candidates = len(snapshot.candidates)
-        made = DecisionTrace(self._clock(), took_s, policy, pod, candidates, score, answer.reason, hits)
-        trace.decisions.append(made)
-
     def tap(self, exchange: Exchange, relay: Relay) -> Receiver:
         """An attempt begins: give the pod its trace. Returns what takes the pod's answer in front of the relay."""
         receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
@@ -124,12 +112,19 @@ class Tracer:
         now, placement = self._clock(), relay.placement
         for before in trace.attempts:
             before.end(now, PodGone.reason if not before.status else "")
-        routed = exchange.routed
-        attempt = AttemptTrace(self._id(), now, placement.pod.id, placement.pod.address, routed.pool, routed.call.model)
-        attempt.expected_s = placement.charge.expected_s
+        attempt = self._attempt(exchange, placement, now)
         trace.attempts.append(attempt)
         exchange.kept = [*trace.kept, header(trace.trace_id, attempt.span_id, trace.flags)]
         return AttemptReceiver(attempt, receiver, self._clock)
+
+    def _attempt(self, exchange: Exchange, placement: Placement, now: float) -> AttemptTrace:
+        pod, info, charge, routed = placement.pod, placement.info, placement.charge, exchange.routed
+        attempt = AttemptTrace(self._id(), now, pod.id, pod.address, routed.pool, routed.call.model)
+        attempt.policy, attempt.decided_at, attempt.expected_s = placement.policy, charge.since, charge.expected_s
+        attempt.hit_tokens = min(info.prompt_tokens, info.prefix_hits.get(pod.id, 0) * PREFIX_BLOCK_TOKENS)
+        with suppress(StateError):  # the room that was left is this request's now
+            attempt.candidates = len(self._view.snapshot(routed.pool, routed.call.model).candidates)
+        return attempt
 
     def ended(self, exchange: Exchange, relay: AnswerRelay | None, status: int, error: GatewayError | None) -> None:
         """The request ended. `relay` is that of its last attempt, `error` what the client got in place of an answer."""
@@ -140,8 +135,11 @@ class Tracer:
         outcome = _outcome(exchange, relay, status, error, now)
         for attempt in trace.attempts:
             attempt.end(now, error.reason if isinstance(error, PodFailure) else outcome.error)
-        self._mark(exchange, trace, outcome)
-        self._sink(trace, outcome)
+        try:
+            self._mark(exchange, trace, outcome)
+            self._sink(trace, outcome)
+        except Exception:  # noqa: BLE001  a defect here must not keep a request from its end
+            _log.exception("the trace of a request was lost", extra={"trace_id": trace.name})
 
     def _mark(self, exchange: Exchange, trace: RequestTrace, outcome: RequestOutcome) -> None:
         """Name the trace as an example in the histograms that the request was counted in."""
@@ -165,6 +163,7 @@ def _outcome(
         known_path=exchange.path in STATELESS_PATHS,
         model=exchange.model[:_LONGEST],
         pool="" if routed is UNROUTED else routed.pool,
+        tenant=exchange.tenant.name if exchange.tenant is not None else "",
         status=status,
         error=_reason(status, error),
         stream=relay is not None and relay.sse,

@@ -59,7 +59,7 @@ from router.replica.config_mapping import (
     session_pools,
     sync_config,
 )
-from router.replica.observers import Observers, open_observers
+from router.replica.observers import open_observers
 from router.replica.parts import (
     Components,
     CoreParts,
@@ -238,7 +238,7 @@ def _dataplane(
     accesses, clusters = network.accesses.by_pool, network.routes.clusters
     identity = WireHeaders(core.name, secrets.randbits(48), clusters, cors, ports.proxies, accesses)
     paths = ForwardedPaths(settings.paths.forward)
-    observers = open_observers(settings, core.name, core.clock, core.rng)
+    observers = open_observers(settings, core.name, core.clock, core.rng, state.view)
     access = open_access(settings, state.store, time.time)
     limits = _limits(core, state.store, access)
     gateway = Gateway(
@@ -250,7 +250,7 @@ def _dataplane(
             routes=network.routes,
             admission=network.admission,
             shares=TenantShares(network.shares) if network.shares is not None else None,
-            dispatch=_dispatch(core, state, policy, observers),
+            dispatch=_dispatch(core, state, policy),
             upstream=network.upstream,
             view=state.view,
             identity=identity,
@@ -287,7 +287,7 @@ def _limits(core: CoreParts, store: StateStore, access: AccessSources | None) ->
     return LimitRegistry(limited, core.clock, shared=store.shared) if limited else None
 
 
-def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts, observers: Observers) -> Dispatch:
+def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts) -> Dispatch:
     live = policy.controller.live_policies
     live.read_sessions_of(session_pools(core.settings))
     return Dispatch(
@@ -303,5 +303,4 @@ def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts, observers
         state.prefix_accuracy,
         SessionKeys(core.settings.sessions),
         live.session_pools,
-        observers.tracer.decided if observers.tracer is not None else None,
     )

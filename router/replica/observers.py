@@ -16,6 +16,7 @@ from router.dataplane.relay import Relay
 from router.dataplane.tracer import Tracer
 from router.recording.recorder import Recorder
 from router.settings import Settings
+from statesync.load.view import LoadView
 
 if TYPE_CHECKING:
     from router.telemetry.tracing import TraceExport
@@ -51,7 +52,9 @@ class Observers(NamedTuple):
             await self.export.aclose()
 
 
-def open_observers(settings: Settings, replica: str, clock: Callable[[], float], rng: Callable[[], int]) -> Observers:
+def open_observers(
+    settings: Settings, replica: str, clock: Callable[[], float], rng: Callable[[], int], view: LoadView
+) -> Observers:
     """Those that the settings ask for. Raises ImportError without the packages of `turnout[otel]`; the checks of the
     configuration explain that."""
     recorder = Recorder(settings.recording) if settings.recording.path else None
@@ -65,4 +68,4 @@ def open_observers(settings: Settings, replica: str, clock: Callable[[], float],
     about = {"service.name": SERVICE, "service.instance.id": replica, "service.version": __version__}
     export = open_export(telemetry.otlp_endpoint, SpanMaker(about, rng, clock))
     tap = recorder.tap if recorder is not None else None
-    return Observers(recorder, Tracer(export.take, telemetry.sample_ratio, clock, time.time, rng, tap), export)
+    return Observers(recorder, Tracer(export.take, telemetry.sample_ratio, clock, time.time, rng, view, tap), export)

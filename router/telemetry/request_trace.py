@@ -10,32 +10,20 @@ from typing import Final, NamedTuple
 from router.telemetry.trace_context import SAMPLED
 
 
-class DecisionTrace(NamedTuple):
-    """A policy's answer to a request."""
-
-    at: float
-    """When the policy had answered."""
-    took_s: float
-    policy: str
-    pod: str
-    """Empty where the policy rejected the request."""
-    candidates: int
-    score: float
-    reason: str
-    hit_tokens: int
-    """Tokens of the prompt that the pod was expected to hold."""
-
-
 class AttemptTrace:
-    """One try at one pod."""
+    """One try at one pod, and the decision for that pod."""
 
     __slots__ = (
         "address",
+        "candidates",
+        "decided_at",
         "ended_at",
         "error",
         "expected_s",
+        "hit_tokens",
         "model",
         "pod",
+        "policy",
         "pool",
         "span_id",
         "started_at",
@@ -53,6 +41,13 @@ class AttemptTrace:
         self.status = 0
         """Of the pod's answer; 0 before one."""
         self.ended_at = 0.0
+        self.policy = ""
+        self.decided_at = 0.0
+        """When room was reserved on the pod."""
+        self.candidates = 0
+        """Pods that could be picked then; 0 where that is not known."""
+        self.hit_tokens = 0
+        """Tokens of the prompt that the pod was expected to hold."""
         self.expected_s = 0.0
         """From its start to the first token; 0.0 where nothing was expected."""
         self.error = ""
@@ -67,7 +62,7 @@ class AttemptTrace:
 class RequestTrace:
     """The trace that a request belongs to, and what was collected of the request."""
 
-    __slots__ = ("attempts", "decisions", "flags", "kept", "parent_id", "sampled", "span_id", "state", "trace_id")
+    __slots__ = ("attempts", "flags", "kept", "parent_id", "sampled", "span_id", "state", "trace_id")
 
     def __init__(self, trace_id: int, parent_id: int, flags: int) -> None:
         """`parent_id` is the client's span, 0 where the trace begins here."""
@@ -81,7 +76,6 @@ class RequestTrace:
         """The client's `tracestate`."""
         self.kept: Sequence[bytes] = ()
         """The client's headers without the trace's own, to which each attempt adds its line."""
-        self.decisions: list[DecisionTrace] = []
         self.attempts: list[AttemptTrace] = []
 
     @property
@@ -103,6 +97,7 @@ class RequestOutcome(NamedTuple):
     """Whether the path is one of a known few, so that it can be part of a span's name."""
     model: str
     pool: str
+    tenant: str
     status: int
     error: str
     """Empty where the client got a pod's answer."""

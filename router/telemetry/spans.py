@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 
-from router.telemetry.request_trace import AttemptTrace, DecisionTrace, RequestOutcome, RequestTrace
+from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
 from statesync.discovery import address as addresses
 
 Attributes = dict[str, str | int | float | bool]
@@ -65,19 +65,23 @@ class SpanMaker:
         self._wall_ns = wall_ns
 
     def spans(self, trace: RequestTrace, outcome: RequestOutcome) -> Iterator[ReadableSpan]:
-        """The request, and below it queue, decisions, attempts and relay."""
+        """The request, and below it queue, decisions, attempts and relay. A decision lasts from what was before it
+        to the attempt: routing, the policy and the reservation."""
         tree = _Tree(trace, self._wall_ns() - int(self._clock() * 1e9))
         root = tree.context(trace.span_id)
         yield self._request(tree, root, outcome)
-        if outcome.waited:
-            until = trace.attempts[0].started_at if trace.attempts else outcome.ended_at
-            yield self._child(tree, root, "queue", (outcome.arrived_at, until), {})
-        for decision in trace.decisions:
-            when = (decision.at - decision.took_s, decision.at)
-            yield self._child(tree, root, "decision", when, _decision_attributes(decision))
+        since = outcome.arrived_at
         for number, attempt in enumerate(trace.attempts):
+            if outcome.waited and not number:
+                yield self._child(tree, root, "queue", (since, attempt.decided_at), {})
+                since = attempt.decided_at
+            yield self._child(tree, root, "decision", (since, attempt.started_at), _decision_attributes(attempt))
             answered = outcome if attempt is trace.attempts[-1] else None
-            yield self._attempt(tree, root, outcome, attempt, _attempt_attributes(attempt, outcome, number, answered))
+            attributes = _attempt_attributes(attempt, outcome, number, answered)
+            yield self._attempt(tree, root, outcome, attempt, attributes)
+            since = attempt.ended_at
+        if outcome.waited and not trace.attempts:
+            yield self._child(tree, root, "queue", (since, outcome.ended_at), {})
         if outcome.first_at:
             when = (outcome.first_at, outcome.last_at)
             yield self._child(tree, root, "relay", when, {}, ("first byte", "last byte"))
@@ -178,20 +182,22 @@ def _request_attributes(outcome: RequestOutcome) -> Attributes:
         "error.type": outcome.error,
         "gen_ai.request.model": outcome.model,
         "turnout.pool": outcome.pool,
+        "turnout.tenant": outcome.tenant,
     }
     return {name: value for name, value in given.items() if value}
 
 
-def _decision_attributes(decision: DecisionTrace) -> Attributes:
-    given: Attributes = {"turnout.candidates": decision.candidates, "turnout.reason": decision.reason}
-    if not decision.pod:
-        return given
-    return given | {
-        "turnout.policy": decision.policy,
-        "turnout.pod": decision.pod,
-        "turnout.score": decision.score,
-        "turnout.expected_hit_tokens": decision.hit_tokens,
+def _decision_attributes(attempt: AttemptTrace) -> Attributes:
+    given: Attributes = {
+        "turnout.policy": attempt.policy,
+        "turnout.pod": attempt.pod,
+        "turnout.expected_hit_tokens": attempt.hit_tokens,
     }
+    if attempt.candidates:
+        given["turnout.candidates"] = attempt.candidates
+    if attempt.expected_s:
+        given["turnout.expected_ttft_s"] = attempt.expected_s
+    return given
 
 
 def _attempt_attributes(
@@ -212,8 +218,6 @@ def _attempt_attributes(
         given["error.type"] = error
     if answered is not None and attempt.status:
         given |= _answer_attributes(attempt, answered, model)
-    if attempt.expected_s:
-        given["turnout.expected_ttft_s"] = attempt.expected_s
     return given | {"turnout.pod": attempt.pod, "turnout.pool": attempt.pool}
 
 

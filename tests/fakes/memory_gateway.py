@@ -215,7 +215,6 @@ class Rig:
             accuracy=self.prefix_accuracy,
             sessions=SessionKeys(settings.sessions),
             session_pools=live.session_pools,
-            decided=tracer.decided if tracer else None,
         )
         return GatewayDeps(
             settings=settings,
@@ -250,6 +249,7 @@ class Rig:
             self.wire.clock,
             lambda: 1_700_000_000.0,
             lambda: bits.getrandbits(64),
+            self.view,
         )
 
     def _fill(self, counts: Mapping[str, int]) -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 
 from router.replica.observers import Observers, open_observers
 from router.settings import Recording, Settings, Telemetry
+from statesync.load.view import LoadView
 from tests.fakes.memory_client_and_pods import ok
 from tests.fakes.memory_gateway import Rig
 from tests.fakes.otlp_receiver import otlp_receiver
 
 
-def opened(**sections: Recording | Telemetry) -> Observers:
+def opened(view: LoadView | None = None, **sections: Recording | Telemetry) -> Observers:
     bits = random.Random(1)
-    return open_observers(Settings(**sections), "r1", time.monotonic, lambda: bits.getrandbits(64))  # type: ignore[arg-type]
+    settings = Settings(**sections)  # type: ignore[arg-type]
+    return open_observers(
+        settings, "r1", time.monotonic, lambda: bits.getrandbits(64), view or LoadView(time.monotonic)
+    )
 
 
 def test_without_their_settings_there_are_none() -> None:
@@ -36,7 +40,9 @@ def test_a_request_is_recorded_and_traced(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with otlp_receiver() as receiver, Rig() as rig:
         observers = opened(
-            recording=Recording(path=str(path)), telemetry=Telemetry(otlp_endpoint=receiver.url, sample_ratio=1.0)
+            rig.view,
+            recording=Recording(path=str(path)),
+            telemetry=Telemetry(otlp_endpoint=receiver.url, sample_ratio=1.0),
         )
         assert observers.tracer is not None
         observers.start()
@@ -46,4 +52,4 @@ def test_a_request_is_recorded_and_traced(tmp_path: Path) -> None:
         assert client.answer().status == 200
         asyncio.run(observers.stop())
         assert len(path.read_text().splitlines()) == 1
-        assert [span.name for span in receiver.spans] == ["POST /v1/chat/completions", "chat m", "relay"]
+        assert [span.name for span in receiver.spans] == ["POST /v1/chat/completions", "decision", "chat m", "relay"]

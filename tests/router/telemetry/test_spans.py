@@ -8,12 +8,12 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 
-from router.telemetry.request_trace import AttemptTrace, DecisionTrace, RequestOutcome, RequestTrace
+from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
 from router.telemetry.spans import SpanMaker
 
 WALL_NS = 1_700_000_000_000_000_000
 OUTCOME = RequestOutcome(
-    "POST", "/v1/chat/completions", True, "alias", "main", 200, "", True, 10.0, 14.0, False, 12.0, 13.0, {}
+    "POST", "/v1/chat/completions", True, "alias", "main", "search", 200, "", True, 10.0, 14.0, False, 12.0, 13.0, {}
 )
 """Arrived at 10 s, first byte at 12 s, last at 13 s, over at 14 s."""
 
@@ -24,17 +24,17 @@ def maker() -> SpanMaker:
     return SpanMaker(about, lambda: next(ids), lambda: 20.0, lambda: WALL_NS)
 
 
-def trace(*attempts: AttemptTrace, parent: int = 0, decisions: int = 0) -> RequestTrace:
+def trace(*attempts: AttemptTrace, parent: int = 0) -> RequestTrace:
     made = RequestTrace(0xABC, parent, 1)
     made.span_id = 1
     made.attempts = list(attempts)
-    made.decisions = [DecisionTrace(10.5, 0.25, "p2c", "a", 3, 2.5, "less_loaded_of_two", 64)] * decisions
     return made
 
 
 def attempt(span_id: int, status: int = 200, error: str = "", address: str = "10.0.0.1:8000") -> AttemptTrace:
     made = AttemptTrace(span_id, 11.0, "a", address, "main", "true-name")
-    made.status, made.expected_s = status, 0.5
+    made.status, made.expected_s, made.decided_at = status, 0.5, 10.5
+    made.policy, made.candidates, made.hit_tokens = "p2c", 3, 64
     made.end(13.0, error)
     return made
 
@@ -58,7 +58,7 @@ def seconds(span: ReadableSpan) -> tuple[float, float]:
 
 
 def test_all_are_below_the_request_which_is_below_the_client() -> None:
-    made = spans(trace(attempt(2), parent=9, decisions=1), OUTCOME._replace(waited=True))
+    made = spans(trace(attempt(2), parent=9), OUTCOME._replace(waited=True))
     assert list(made) == ["POST /v1/chat/completions", "queue", "decision", "chat true-name", "relay"]
     root, *below = made.values()
     assert root.kind is SpanKind.SERVER
@@ -67,6 +67,7 @@ def test_all_are_below_the_request_which_is_below_the_client() -> None:
     assert {span.parent.span_id for span in below if span.parent} == {1}
     assert {span.context.trace_id for span in made.values() if span.context} == {0xABC}
     assert len({span.context.span_id for span in made.values() if span.context}) == 5
+    assert attributes(root)["turnout.tenant"] == "search"
 
 
 def test_a_trace_that_begins_here_has_a_root_without_a_parent_and_no_span_for_what_was_not() -> None:
@@ -78,11 +79,11 @@ def test_a_trace_that_begins_here_has_a_root_without_a_parent_and_no_span_for_wh
 
 
 def test_the_times_are_those_of_the_request() -> None:
-    made = spans(trace(attempt(2), decisions=1), OUTCOME._replace(waited=True))
+    made = spans(trace(attempt(2)), OUTCOME._replace(waited=True))
     assert {name: seconds(span) for name, span in made.items()} == {
         "POST /v1/chat/completions": (10.0, 14.0),
-        "queue": (10.0, 11.0),
-        "decision": (10.25, 10.5),
+        "queue": (10.0, 10.5),
+        "decision": (10.5, 11.0),
         "chat true-name": (11.0, 13.0),
         "relay": (12.0, 13.0),
     }
@@ -108,7 +109,6 @@ def test_an_attempt_has_the_attributes_of_the_conventions() -> None:
         "http.response.status_code": 200,
         "server.address": "10.0.0.1",
         "server.port": 8000,
-        "turnout.expected_ttft_s": 0.5,
         "turnout.pod": "a",
         "turnout.pool": "main",
     }
@@ -116,7 +116,7 @@ def test_an_attempt_has_the_attributes_of_the_conventions() -> None:
 
 def test_attempts_that_failed_say_why_and_only_the_last_one_has_the_answer() -> None:
     tried = trace(attempt(2, 0, "connect_failed"), attempt(3, 503), attempt(4, address="unix:/run/a.sock"))
-    _, refused, busy, answered, _ = maker().spans(tried, OUTCOME._replace(tokens={"prompt_tokens": 9}))
+    _, _, refused, _, busy, _, answered, _ = maker().spans(tried, OUTCOME._replace(tokens={"prompt_tokens": 9}))
     assert attributes(refused)["error.type"] == "connect_failed"
     assert attributes(busy)["error.type"] == "503"
     assert [span.status.status_code for span in (refused, busy)] == [StatusCode.ERROR] * 2
@@ -127,19 +127,18 @@ def test_attempts_that_failed_say_why_and_only_the_last_one_has_the_answer() -> 
 
 
 def test_a_decision_says_what_was_expected() -> None:
-    assert attributes(spans(trace(decisions=1))["decision"]) == {
+    assert attributes(spans(trace(attempt(2)))["decision"]) == {
         "turnout.policy": "p2c",
         "turnout.pod": "a",
         "turnout.candidates": 3,
-        "turnout.score": 2.5,
-        "turnout.reason": "less_loaded_of_two",
         "turnout.expected_hit_tokens": 64,
+        "turnout.expected_ttft_s": 0.5,
     }
 
 
 def test_an_unknown_path_is_no_part_of_a_name() -> None:
     other = OUTCOME._replace(path="/v1/responses/resp_1", known_path=False, method="GET")
-    root, call, _ = maker().spans(trace(attempt(2)), other)
+    root, _, call, _ = maker().spans(trace(attempt(2)), other)
     assert (root.name, attributes(root)["url.path"]) == ("GET", "/v1/responses/resp_1")
     assert call.name == "GET true-name"
     assert "http.route" not in attributes(root)

@@ -34,7 +34,7 @@ class HeldExporter(SpanExporter):
 def sent(url: str) -> tuple[int, ...]:
     """Send the spans of one request, then close; returns the counts."""
     export = open_export(url, maker())
-    export.take(trace(attempt(2), parent=9, decisions=1), OUTCOME)
+    export.take(trace(attempt(2), parent=9), OUTCOME)
     asyncio.run(export.aclose())
     return tuple(export.counts().values())
 
@@ -72,7 +72,7 @@ def test_a_queue_that_is_full_takes_no_part_of_a_tree() -> None:
     held = HeldExporter()
     export = TraceExport(held, SpanMaker({"service.name": "turnout"}, lambda: 5), most_queued=9)
     for _ in range(4):
-        export.take(trace(attempt(2), decisions=1), OUTCOME)
+        export.take(trace(attempt(2)), OUTCOME)
     assert export.counts() == {"exported": 0, "failed": 0, "dropped": 8}
     held.go_on.set()
     asyncio.run(export.aclose())
@@ -90,7 +90,7 @@ def test_a_silent_collector_holds_a_drain_for_a_bounded_time() -> None:
 
 
 def test_a_request_that_ended_at_once_is_a_span_without_children() -> None:
-    outcome = RequestOutcome("GET", "/x", False, "", "", 404, "unknown_path", False, 1.0, 1.0, False, 0.0, 0.0, {})
+    outcome = RequestOutcome("GET", "/x", False, "", "", "", 404, "unknown_path", False, 1.0, 1.0, False, 0.0, 0.0, {})
     with otlp_receiver() as receiver:
         export = open_export(receiver.url, maker())
         ended = RequestTrace(7, 0, 1)
