@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import anthropic
 import httpx
 import msgspec
+import openai
 import pytest
 
 from tests.fakes.gateway_process import GatewayProcess, config, starting
@@ -130,6 +133,31 @@ def test_the_file_of_keys_is_followed_by_every_replica_that_reads_it(
     in_force_after(gateways, other, 200)
     os.truncate(file, 0)  # an empty file is one without keys
     in_force_after(gateways, other, 401)
+
+
+def test_real_clients_take_a_refusal_for_one_of_their_own_service(
+    start: Callable[..., GatewayProcess], tmp_path: Path
+) -> None:
+    file = str(tmp_path / "keys.yaml")
+    key = turnout("keys", "create", "--file", file, "--tenant", "search")
+    gateway = start("a", auth={"keys_file": file})
+    for given, right in ((key, True), ("sk-wrong", False)):
+        with openai.OpenAI(api_key=given, base_url=f"{gateway.url}/v1", max_retries=0) as client:
+            if right:
+                assert [model.id for model in client.models.list()] == [MODEL]
+            else:
+                with pytest.raises(openai.AuthenticationError) as refused:
+                    client.models.list()
+                assert refused.value.code == "invalid_api_key"
+        with anthropic.Anthropic(api_key=given, base_url=gateway.url, max_retries=0) as other:
+            ask = functools.partial(
+                other.messages.create, model=MODEL, max_tokens=1, messages=[{"role": "user", "content": "hello"}]
+            )
+            if right:
+                assert ask().usage.output_tokens == 1
+            else:
+                with pytest.raises(anthropic.AuthenticationError, match="not known here"):
+                    ask()
 
 
 def test_tokens_follow_the_keys_of_their_provider(start: Callable[..., GatewayProcess], tmp_path: Path) -> None:
