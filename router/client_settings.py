@@ -131,3 +131,6 @@ class TenantSettings(Section, frozen=True):
     """Its share of a saturated pool, beside the weights of the others that wait for it."""
     priority: int = 0
     """That of its requests: goes before a lower one while a pool is saturated."""
+    isolate_cache: bool = False
+    """Its requests get the field `cache_salt`, so that engines which know it, such as vLLM, share no cached prompt of
+    this tenant with another. Costs the rewriting of each body, and the hits between tenants."""

@@ -24,6 +24,9 @@ class Tenant:
     policies: frozenset[str] = _NONE
     targets: frozenset[str] = _NONE
     headers: frozenset[str] = _NONE
+    isolate_cache: bool = False
+    salted: bool = False
+    """Whether any tenant isolates its cache, so that the salts of all tenants must differ."""
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
     max_inflight: int = 0
@@ -40,10 +43,11 @@ class Tenant:
 
 def tenants_by_name(settings: Sequence[TenantSettings]) -> Mapping[str, Tenant]:
     """The tenants of the settings."""
-    return {each.name: _tenant(each) for each in settings}
+    salted = any(each.isolate_cache for each in settings)
+    return {each.name: _tenant(each, salted=salted) for each in settings}
 
 
-def _tenant(each: TenantSettings) -> Tenant:
+def _tenant(each: TenantSettings, *, salted: bool) -> Tenant:
     return Tenant(
         name=each.name,
         models=frozenset(each.models),
@@ -51,6 +55,8 @@ def _tenant(each: TenantSettings) -> Tenant:
         policies=frozenset(each.policies),
         targets=frozenset(each.targets),
         headers=frozenset(each.headers),
+        isolate_cache=each.isolate_cache,
+        salted=salted,
         requests_per_minute=each.requests_per_minute,
         tokens_per_minute=each.tokens_per_minute,
         max_inflight=each.max_inflight,

@@ -11,6 +11,7 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange, RoutedRequest
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.request import openai
+from router.dataplane.request.cache_salt import salted
 from router.dataplane.request.openai import Call
 from router.dataplane.request.paths import INFERENCE_PATHS
 from router.dataplane.request.routes import Route, Routes
@@ -55,10 +56,14 @@ class Routing:
             exchange.edge.expires_at = routed.deadline
 
     def permitted(self, exchange: Exchange, tenant: Tenant) -> Routes:
-        """The routes that the tenant sees; its headers that do not count are dropped. Raises PermissionDenied."""
+        """The routes that the tenant sees. Its headers that do not count are dropped, and its body is salted. Raises
+        PermissionDenied."""
         exchange.header_map = as_permitted(exchange.header_map, tenant)
         if exchange.upgrade:
             check_upgrade(exchange.path, tenant)
+        if tenant.salted:
+            kind = exchange.header_map.get(b"content-type", b"")
+            exchange.body = salted(exchange.path, kind, exchange.body, tenant)
         return self._visible.of(tenant)
 
     def check_model(self, exchange: Exchange, routes: Routes) -> None:

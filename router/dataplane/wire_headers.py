@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Final
 
@@ -99,7 +100,9 @@ class WireHeaders:
         cors: AllowedOrigins | None = None,
         proxies: TrustedProxies | None = None,
         accesses: Mapping[str, PoolAccess] = _NO_ACCESSES,
+        key: bytes = b"",
     ) -> None:
+        """With a secret `key`, ids do not show how many requests others have sent."""
         self._proxies = proxies or TrustedProxies(())
         self._cors = cors
         self.rewrites = cors is not None
@@ -108,6 +111,7 @@ class WireHeaders:
         self._clusters = clusters
         self._prefix = b"%012x" % (seed & 0xFFFFFFFFFFFF)
         self._count = 0
+        self._key = key
         self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
         self._plain = PoolHeaders(PLAIN)
         self._changing = {pool: PoolHeaders(access) for pool, access in accesses.items() if access.changes_requests}
@@ -118,6 +122,8 @@ class WireHeaders:
         if given is not None and _VALID_ID.fullmatch(given):
             return given
         self._count += 1
+        if self._key:
+            return self._prefix + blake2b(b"%d" % self._count, digest_size=8, key=self._key).hexdigest().encode()
         return b"%b%08x" % (self._prefix, self._count)
 
     def request(self, exchange: Exchange, pod: Pod) -> list[bytes]:

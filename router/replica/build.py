@@ -236,7 +236,8 @@ def _dataplane(
     settings, lifecycle = core.settings, core.lifecycle
     cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
     accesses, clusters = network.accesses.by_pool, network.routes.clusters
-    identity = WireHeaders(core.name, secrets.randbits(48), clusters, cors, ports.proxies, accesses)
+    key = secrets.token_bytes(16) if settings.auth is not None else b""
+    identity = WireHeaders(core.name, secrets.randbits(48), clusters, cors, ports.proxies, accesses, key)
     paths = ForwardedPaths(settings.paths.forward)
     observers = open_observers(settings, core.name, core.clock, core.rng, state.view)
     access = open_access(settings, state.store, time.time)

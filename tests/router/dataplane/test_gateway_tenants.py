@@ -190,3 +190,19 @@ def test_what_a_tenant_used_is_counted_as_its_own() -> None:
         assert counts.requests == {("a", "4xx"): 1, ("a", "2xx"): 1}
         assert counts.tokens == {("a", "prompt"): 7, ("a", "completion"): 2}
         assert counts.rejections == {("a", "model_not_found"): 1}
+
+
+def test_an_isolated_tenant_shares_no_prefix_with_another() -> None:
+    every = TenantSettings(name="a", isolate_cache=True), TenantSettings(name="b")
+    prompt = {"messages": [{"role": "user", "content": "word " * 1000}]}
+    with TenantRig(*every, pools=[Pool(name="main", models=["m"])]) as rig:
+        hits: dict[str, list[bool]] = {}
+        for name in "abab":
+            client = rig.asks(json.dumps({"model": "m", **prompt}).encode(), bearer(name))
+            (exchange,) = rig.admission.active
+            assert exchange.routed.info is not None
+            hits.setdefault(name, []).append(bool(exchange.routed.info.prefix_hits))
+            assert json.loads(rig.asked().request.body).get("cache_salt") == {"a": "a:", "b": None}[name]
+            rig.asked().sends(ok())
+            assert client.answer().status == 200
+        assert hits == {"a": [False, True], "b": [False, True]}

@@ -42,6 +42,15 @@ def test_an_invalid_id_is_replaced(given: bytes) -> None:
     assert WireHeaders("r", 1).request_id({b"x-request-id": given}) == b"00000000000100000001"
 
 
+def test_ids_with_a_key_show_no_count() -> None:
+    identity = WireHeaders("a", 1, key=b"secret")
+    ids = [identity.request_id({}) for _ in range(1000)]
+    assert len({id[12:] for id in ids}) == 1000
+    assert {len(id) for id in ids} == {28}
+    assert sorted(ids) != ids
+    assert WireHeaders("a", 1, key=b"other").request_id({}) != ids[0]
+
+
 def test_generated_ids_differ_within_and_between_processes() -> None:
     one, other = WireHeaders("a", 1), WireHeaders("b", 2)
     assert len({identity.request_id({}) for identity in (one, other, one, other)}) == 4
