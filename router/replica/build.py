@@ -230,14 +230,18 @@ def _end_canary(controller: PolicyController) -> EndCanary:
     return end
 
 
+def _identity(core: CoreParts, network: NetworkParts, ports: PortParts, cors: AllowedOrigins | None) -> WireHeaders:
+    accesses, clusters = network.accesses.by_pool, network.routes.clusters
+    key = secrets.token_bytes(16) if core.settings.auth is not None else b""
+    return WireHeaders(core.name, secrets.randbits(48), clusters, cors, ports.proxies, accesses, key)
+
+
 def _dataplane(
     core: CoreParts, state: StateParts, network: NetworkParts, pods: PodParts, policy: PolicyParts, ports: PortParts
 ) -> GatewayParts:
     settings, lifecycle = core.settings, core.lifecycle
     cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
-    accesses, clusters = network.accesses.by_pool, network.routes.clusters
-    key = secrets.token_bytes(16) if settings.auth is not None else b""
-    identity = WireHeaders(core.name, secrets.randbits(48), clusters, cors, ports.proxies, accesses, key)
+    identity = _identity(core, network, ports, cors)
     paths = ForwardedPaths(settings.paths.forward)
     observers = open_observers(settings, core.name, core.clock, core.rng, state.view)
     access = open_access(settings, state.store, time.time)

@@ -1,4 +1,4 @@
-"""The field `cache_salt` of a tenant's requests: engines share a cached prompt between requests with equal salts only, so
+"""The field `cache_salt` of a tenant's requests: engines share a cached prompt only between requests of equal salts, so
 that no tenant can learn from times or `cached_tokens` what another has sent. Only for deployments with a tenant that
 asks for it. Pure; knows no pod.
 """
