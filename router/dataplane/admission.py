@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Final
 
@@ -19,6 +19,7 @@ from router.dataplane.fair_share import FairShares, TenantCounter
 from router.dataplane.http.deadlines import NEVER
 from router.errors import Saturated, Shed
 from router.settings import Limits
+from router.telemetry.scale_signals import PoolBacklog
 from schedulers.ttft import ANSWER_TOKENS
 
 SLACK: Final = 64
@@ -172,6 +173,19 @@ class Admission:
         lane = self._lane(exchange, queue, exchange.routed.line)
         lane.begins(priority)
         self.waiting[exchange] = queue, lane, priority
+
+    def backlogs(self) -> Mapping[str, PoolBacklog]:
+        """What waits, by pool."""
+        now, found = self._clock(), dict[str, PoolBacklog]()
+        for exchange in self.waiting:
+            pool = exchange.routed.pool
+            known = found.get(pool) or PoolBacklog(tokens_per_s=self._queue(pool).rate.tokens_per_s(now))
+            found[pool] = known._replace(
+                requests=known.requests + 1,
+                tokens=known.tokens + tokens_of(exchange),
+                oldest_s=max(known.oldest_s, now - exchange.arrived),
+            )
+        return found
 
     def lines(self, pool: str) -> list[str]:
         """The queue of a pool and those of its pods in which something waits."""

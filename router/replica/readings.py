@@ -14,6 +14,7 @@ from router.replica.parts import Components
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
 from router.telemetry.ports import tls_families
+from router.telemetry.scale_signals import families as scale_families
 from router.telemetry.span_family import families as span_families
 from router.telemetry.trials import families
 from statesync.store.lineage import as_number, digest
@@ -72,6 +73,7 @@ def readings(of: Components) -> Readings:
             tls_families(of.ports.tls),
             span_families(export.counts() if export is not None else {}),
             of.control.families(),
+            scale_families(of.state.view.pools(), of.state.view.statuses(), admission.backlogs(), of.core.clock()),
         ),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in policies.records.items()},
         policy_digests=lambda: {pool: as_number(digest(each)) for pool, each in policies.records.items()},
