@@ -47,6 +47,8 @@ class AccessLog:
             "policy": placement.policy if placement is not None else "-",
             "status": status,
         }
+        if exchange.tenant is not None:
+            line |= {"tenant": exchange.tenant.name, "key": exchange.key}
         if error is not None:
             line |= _reason(error)
         line |= {"stream": routed.stream, "attempts": exchange.attempts}

@@ -12,6 +12,7 @@ import pytest
 from router.dataplane.access_log import tokens
 from router.settings import Limits, Logging
 from tests.fakes.each_case import each_case
+from tests.fakes.known_keys import KEY, access
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -48,6 +49,19 @@ def test_a_stream_has_client_model_tokens_and_time_to_first_token(caplog: pytest
     assert only(lines, "model", "pool", "pod", "policy", "status") == ("m", "main", pod.address, "round_robin", 200)
     assert only(lines, "stream", "attempts", "ttft_s", "duration_s") == (True, 1, 0.25, 0.75)
     assert only(lines, "prompt_tokens", "completion_tokens", "reason") == (12, 34, None)
+
+
+def test_with_auth_a_line_names_the_tenant_and_the_key_and_does_not_show_it(caplog: pytest.LogCaptureFixture) -> None:
+    with logged(caplog) as (rig, lines):
+        rig.rebuild(rig.gateway.deps._replace(access=access()))
+        rig.asks(CHAT, f"x-api-key: {KEY}")
+        rig.asked().sends(ok())
+        rig.asks(CHAT, "x-api-key: tok-unknown")
+    known, unknown = lines
+    assert (known["tenant"], known["key"], known["status"]) == ("search", "of-search", 200)
+    assert (unknown.get("tenant"), unknown["reason"], unknown["status"]) == (None, "invalid_api_key", 401)
+    assert KEY not in str(lines)
+    assert "tok-unknown" not in str(lines)
 
 
 def test_a_whole_answer_has_tokens_and_no_time_to_first_token(caplog: pytest.LogCaptureFixture) -> None:
