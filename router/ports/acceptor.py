@@ -21,8 +21,8 @@ from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.ports")
 
-_ACCEPTS: Final = 8
-"""Connections accepted in one turn of the event loop: handshakes cost more than anything else here."""
+_ACCEPTS: Final = 2
+"""Connections accepted in one turn of the event loop. Tokens wait for their handshakes, of half a millisecond or more."""
 
 _HANDSHAKE: Final = 0x16
 """The first byte of TLS."""
