@@ -40,7 +40,8 @@ class Timeouts(Section, frozen=True):
     total_s: float = 0.0
     """From the request's arrival to the end of its answer."""
     client_header_s: float = 10.0
-    """From a connection's (or next request's) first byte to the end of its headers: slow-loris ends here."""
+    """From a connection's (or next request's) first byte to the end of its headers: slow-loris ends here. A TLS
+    handshake, with a PROXY header before it, has as long of its own."""
     client_body_s: float = 60.0
     """From the end of the headers to the end of the body, plus a second for every 16 KB received."""
     client_keepalive_s: float = 75.0
@@ -73,7 +74,7 @@ class Limits(Section, frozen=True):
     it a request gets 503 `overloaded`, and a slow client is cut off."""
     max_connections_per_client: int = 0
     """Connections from one address, of IPv6 from one /64; 0 is no limit. Clients behind a load balancer
-    have its address."""
+    have its address, unless it names them with `proxy_protocol`."""
 
 
 class Retries(Section, frozen=True):
