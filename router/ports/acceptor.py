@@ -22,7 +22,7 @@ from statesync.tasks import spawn
 _log = logging.getLogger("turnout.ports")
 
 _ACCEPTS: Final = 2
-"""Connections accepted in one turn of the event loop. Tokens wait for their handshakes, of half a millisecond or more."""
+"""Connections accepted in one turn of the event loop. Tokens wait for their handshakes, half a millisecond each."""
 
 _HANDSHAKE: Final = 0x16
 """The first byte of TLS."""
