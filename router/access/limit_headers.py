@@ -9,41 +9,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from router.access.limits import LimitSet
 from router.access.rate_share import RateShare
 
-HeaderPairs = tuple[tuple[bytes, bytes], ...]
+_FORMS: Final = ((b"limit", b"%d"), (b"remaining", b"%d"), (b"reset", b"%b"))
+_NAMES: Final = (b"requests", b"tokens")
+_OPENAI: Final = [
+    b"".join([b"x-ratelimit-%b-%b: %b\r\n" % (what, name, form) for what, form in _FORMS]) for name in _NAMES
+]
+_ANTHROPIC: Final = [
+    b"".join([b"anthropic-ratelimit-%b-%b: %b\r\n" % (name, what, form) for what, form in _FORMS]) for name in _NAMES
+]
 
 
-def openai_headers(limits: LimitSet, now: float) -> HeaderPairs:
-    """For all paths but Anthropic's; `now` is on the clock of the shares."""
-    headers: HeaderPairs = ()
-    for name, shares in ((b"requests", limits.requests), (b"tokens", limits.tokens)):
+def openai_headers(limits: LimitSet, now: float) -> bytes:
+    """Lines for all paths but Anthropic's; `now` is on the clock of the shares."""
+    lines = b""
+    for line, shares in zip(_OPENAI, (limits.requests, limits.tokens), strict=True):
         if shares:
             share = _tightest(shares, now)
-            headers += (
-                (b"x-ratelimit-limit-" + name, b"%d" % share.capacity),
-                (b"x-ratelimit-remaining-" + name, b"%d" % share.remaining(now)),
-                (b"x-ratelimit-reset-" + name, duration(share.reset_s(now))),
-            )
-    return headers
+            left = share.remaining(now)
+            lines += line % (int(share.capacity), int(left), duration(share.refill_s(left)))
+    return lines
 
 
-def anthropic_headers(limits: LimitSet, now: float, wall: float) -> HeaderPairs:
-    """For Anthropic's paths; `wall` is the Unix time of `now`."""
-    headers: HeaderPairs = ()
-    for name, shares in ((b"requests", limits.requests), (b"tokens", limits.tokens)):
+def anthropic_headers(limits: LimitSet, now: float, wall: float) -> bytes:
+    """Lines for Anthropic's paths; `wall` is the Unix time of `now`."""
+    lines = b""
+    for line, shares in zip(_ANTHROPIC, (limits.requests, limits.tokens), strict=True):
         if shares:
             share = _tightest(shares, now)
-            reset = datetime.fromtimestamp(wall + share.reset_s(now), UTC)
-            before = b"anthropic-ratelimit-" + name
-            headers += (
-                (before + b"-limit", b"%d" % share.capacity),
-                (before + b"-remaining", b"%d" % share.remaining(now)),
-                (before + b"-reset", reset.strftime("%Y-%m-%dT%H:%M:%SZ").encode()),
-            )
-    return headers
+            left = share.remaining(now)
+            reset = datetime.fromtimestamp(wall + share.refill_s(left), UTC)
+            lines += line % (int(share.capacity), int(left), reset.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
+    return lines
 
 
 def duration(seconds: float) -> bytes:
@@ -52,11 +53,11 @@ def duration(seconds: float) -> bytes:
     if ms < 1000:
         return b"%dms" % ms if ms else b"0s"
     minutes, ms = divmod(ms, 60_000)
-    rest = f"{ms / 1000:.3f}".rstrip("0").rstrip(".").encode() + b"s"
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return b"%dh%dm%b" % (hours, minutes, rest)
-    return b"%dm%b" % (minutes, rest) if minutes else rest
+    whole, ms = divmod(ms, 1000)
+    rest = (b"%d.%03d" % (whole, ms)).rstrip(b"0") + b"s" if ms else b"%ds" % whole
+    if minutes < 60:
+        return b"%dm%b" % (minutes, rest) if minutes else rest
+    return b"%dh%dm%b" % (minutes // 60, minutes % 60, rest)
 
 
 def _tightest(shares: Sequence[RateShare], now: float) -> RateShare:

@@ -92,6 +92,10 @@ class LimitCharge:
                 share.use(-1.0)
             self.settle(0, now)
 
+    def settle_as_expected(self, now: float) -> None:
+        """The request ended, and it is not known how many tokens it used."""
+        self.settle(self._cost, now)
+
     def settle(self, tokens: float, now: float, answer_tokens: float = -1.0) -> None:
         """The request ended and used these tokens. `answer_tokens`: those of its answer, negative if not known. Without
         effect after the first end."""

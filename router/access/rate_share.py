@@ -134,9 +134,9 @@ class RateShare:
             left = self._free - self._spent + (now - self._answered_at) * self._rate_s
         return min(self.capacity, max(0.0, left))
 
-    def reset_s(self, now: float) -> float:
-        """Seconds until nothing of the limit is used."""
-        return (self.capacity - self.remaining(now)) / self._rate_s
+    def refill_s(self, remaining: float) -> float:
+        """Seconds until nothing of the limit is used, if this is what is left of it."""
+        return (self.capacity - remaining) / self._rate_s
 
     # The exchange with the other replicas
 
@@ -205,7 +205,10 @@ class RateShare:
 
     def _accrue(self, now: float) -> None:
         part = self.capacity / self._replicas
-        units = min((now - self._accrued_at) * self._rate_s / self._replicas, max(0.0, part - self.hand))
+        if self.hand >= part:
+            self._accrued_at = now
+            return
+        units = min((now - self._accrued_at) * self._rate_s / self._replicas, part - self.hand)
         self._accrued_at = now
         self.hand += units
         self._owed += units

@@ -116,7 +116,7 @@ class Attempts:
             routed.metrics.bytes_in += sum(map(len, payload))
             if self._shares is not None:
                 self._shares.dispatched(exchange)
-        if routed.slo is not None or (exchange.charge is not None and exchange.charge.counts_tokens):
+        if routed.slo is not None or (exchange.charge is not None and exchange.charge.counts_tokens and routed.stream):
             receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)
         if exchange.refs is not None:
             receiver = self._owners.receiver(exchange, pod.id, receiver)
@@ -154,7 +154,7 @@ class Attempts:
         identity, exchange = self._identity, relay.exchange
         own = identity.response_headers(exchange, relay.placement)
         if self._limits is not None:
-            own += self._limits.lines(exchange)
+            own.append(self._limits.lines(exchange))
         if head.status == 200 and not identity.rewrites:
             return [*head.kept, *own]
         return [*identity.pods_headers(exchange, relay.placement.pod, head), *own]

@@ -59,24 +59,28 @@ class TenantLimits:
             exchange.routed.meter = None  # by its relay it points back
 
     def _settle_answer(self, exchange: Exchange, relay: AnswerRelay, charge: LimitCharge, *, left: bool) -> None:
-        """By the answer's usage. Without it, an event of a stream is a token, and four bytes of another answer."""
+        """By the answer's usage. Without it an event of a stream is a token, and another answer is as was expected."""
         used = tokens(relay.tail) if charge.counts_tokens else {}
         meter = exchange.routed.meter
         answer = used.get("completion_tokens", NO_ANSWER)
-        if answer < 0 and meter is not None and exchange.path.endswith(_ANSWERED):
+        if answer < 0 and exchange.path.endswith(_ANSWERED):
+            if meter is None:
+                charge.settle_as_expected(self._clock())
+                return
             answer = max(0, meter.tokens())
         prompt = used.get("prompt_tokens", exchange.routed.call.prompt_tokens)
         charge.settle(prompt + max(0, answer), self._clock(), NO_ANSWER if left else answer)
 
-    def lines(self, exchange: Exchange) -> list[bytes]:
-        """The headers, ready to be joined into a head."""
-        return [name + b": " + value + b"\r\n" for name, value in self.headers(exchange)]
-
     def headers(self, exchange: Exchange) -> Headers:
-        """What is left of the limits, in the names of the API whose path this is; empty without limits."""
+        """The same as `lines`, for an answer that the gateway makes itself."""
+        split = [line.partition(b": ") for line in self.lines(exchange).split(b"\r\n")]
+        return tuple([(name, value) for name, _, value in split if name])
+
+    def lines(self, exchange: Exchange) -> bytes:
+        """What is left of the limits, as headers in the names of the API whose path this is; empty without limits."""
         charge = exchange.charge
         if charge is None:
-            return ()
+            return b""
         if dialect_of(exchange.path) is Dialect.ANTHROPIC:
             return anthropic_headers(charge.limits, self._clock(), self._wall())
         return openai_headers(charge.limits, self._clock())

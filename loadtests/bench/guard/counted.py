@@ -25,13 +25,14 @@ CALIBRATION = "calibration"
 
 async def run(callgrind: Callgrind) -> None:
     """Warm up and count."""
-    stage = Stage()
+    stages = {limited: Stage(limited=limited) for limited in (False, True)}
     for phase in PHASES:
+        stage = stages[phase.limited]
         script = turns(phase, WARM)
         for turn in script[:3]:
             await stage.check(turn)
         await stage.play(script[3:])
-    scripts = [(phase.name, turns(phase, COUNTED, first=WARM)) for phase in PHASES]
+    scripts = [(phase, turns(phase, COUNTED, first=WARM)) for phase in PHASES]
     calibrate()
     gc.collect()
     gc.disable()
@@ -39,11 +40,12 @@ async def run(callgrind: Callgrind) -> None:
     callgrind.zero()
     calibrate()
     callgrind.dump(CALIBRATION)
-    for name, script in scripts:
+    for phase, script in scripts:
         callgrind.zero()
-        await stage.play(script)
-        callgrind.dump(name)
-    await stage.close()
+        await stages[phase.limited].play(script)
+        callgrind.dump(phase.name)
+    for stage in stages.values():
+        await stage.close()
 
 
 def calibrate() -> int:

@@ -17,7 +17,7 @@ WARM = 100
 
 async def profiled(phase: Phase, count: int) -> cProfile.Profile:
     """The profile of `count` turns."""
-    stage = Stage()
+    stage = Stage(limited=phase.limited)
     await stage.play(turns(phase, WARM))
     script = turns(phase, count, first=WARM)
     profile = cProfile.Profile()

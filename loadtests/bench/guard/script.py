@@ -11,13 +11,15 @@ import itertools
 import json
 import random
 from functools import partial
+from hashlib import sha256
 from typing import NamedTuple, cast
 
 from loadtests.bench.guard.wires import MemoryLoop, Wire
+from router.access.keys import KeyRecord
 from router.lifecycle import Phase as LifePhase
 from router.replica.build import build
 from router.replica.replica import Replica
-from router.settings import PolicySpec, Pool, Settings, Timeouts
+from router.settings import Auth, PolicySpec, Pool, Settings, TenantSettings, Timeouts
 from schedulers.types import Pod, PodId
 
 PODS = 16
@@ -34,6 +36,13 @@ PATIENCE = 100
 """Loop turns the gateway may take to pass a piece on; today it needs none."""
 
 
+TENANT = TenantSettings(
+    name="search", requests_per_minute=1_000_000_000, tokens_per_minute=1_000_000_000, max_inflight=1000
+)
+KEY = KeyRecord(name="guard", tenant=TENANT.name, sha256=sha256(b"sk-0123456789abcdef").hexdigest())
+"""The key of all requests; only the phases that are `limited` need it."""
+
+
 class Phase(NamedTuple):
     """One kind of request."""
 
@@ -43,11 +52,14 @@ class Phase(NamedTuple):
     """Events of a streamed answer; 0 is a whole answer."""
     new_heads: bool = False
     """Every head is new, as where clients trace their requests: none can be remembered."""
+    limited: bool = False
+    """The gateway asks for keys, and the key's tenant has limits."""
 
 
 PHASES = (
     Phase("whole 1.2 KB", 1200),
     Phase("whole 1.2 KB, new heads", 1200, new_heads=True),
+    Phase("whole 1.2 KB, keys and limits", 1200, limited=True),
     Phase("whole 32 KB", 32768),
     Phase("stream of 1", 1200, chunks=1),
     Phase("stream of 64", 1200, chunks=64),
@@ -146,17 +158,26 @@ class Silence(RuntimeError):
 class Stage:
     """A replica with its policy and pods, one client, and the pods' side. Made and used on a `MemoryLoop`."""
 
-    def __init__(self, policy: str = "prefix_aware") -> None:
+    def __init__(self, policy: str = "prefix_aware", *, limited: bool = False) -> None:
+        """`limited`: see `Phase`."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, MemoryLoop)
         self._asked = loop.asked
         addresses = [f"10.0.0.{at}:8000" for at in range(1, PODS + 1)]
         pool = Pool(name="default", pods=addresses, models=["bench"], policy=PolicySpec(name=policy))
-        settings = Settings(pools=[pool], replica="guard", timeouts=Timeouts(upstream_keepalive_s=1e9))
+        settings = Settings(
+            pools=[pool],
+            replica="guard",
+            timeouts=Timeouts(upstream_keepalive_s=1e9),
+            auth=Auth(keys_from="state") if limited else None,
+            tenants=[TENANT] if limited else [],
+        )
         clock = itertools.count(1000.0, TICK_S).__next__
         self.replica = Replica(build(settings, clock=clock, rng=partial(random.Random(1).getrandbits, 64)))
         parts = self.replica.parts
         parts.pods.registry.on_pods(pool.name, [Pod(PodId(a), a, frozenset(pool.models)) for a in addresses])
+        if parts.dataplane.access is not None:
+            parts.dataplane.access.control.use([KEY])
         parts.core.lifecycle.enter(LifePhase.WARMING)
         parts.core.lifecycle.enter(LifePhase.READY)
         self._client = Wire(cast(asyncio.Protocol, parts.dataplane.listener.connect()), [])

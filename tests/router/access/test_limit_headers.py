@@ -18,8 +18,13 @@ def limit_set(*capacities: int) -> LimitSet:
     return made
 
 
+def fields(lines: bytes) -> dict[bytes, bytes]:
+    assert lines.endswith(b"\r\n")
+    return dict(line.split(b": ") for line in lines.splitlines())
+
+
 def test_openais_headers_have_limit_remaining_and_the_time_to_reset() -> None:
-    assert dict(openai_headers(limit_set(60), 0.0)) == {
+    assert fields(openai_headers(limit_set(60), 0.0)) == {
         b"x-ratelimit-limit-requests": b"60",
         b"x-ratelimit-remaining-requests": b"54",
         b"x-ratelimit-reset-requests": b"6s",
@@ -30,7 +35,7 @@ def test_openais_headers_have_limit_remaining_and_the_time_to_reset() -> None:
 
 
 def test_anthropics_headers_have_the_time_of_the_reset() -> None:
-    assert dict(anthropic_headers(limit_set(60), 0.0, 1_700_000_000.0)) == {
+    assert fields(anthropic_headers(limit_set(60), 0.0, 1_700_000_000.0)) == {
         b"anthropic-ratelimit-requests-limit": b"60",
         b"anthropic-ratelimit-requests-remaining": b"54",
         b"anthropic-ratelimit-requests-reset": b"2023-11-14T22:13:26Z",
@@ -43,13 +48,13 @@ def test_anthropics_headers_have_the_time_of_the_reset() -> None:
 def test_of_several_limits_the_one_with_the_least_left_is_reported() -> None:
     limits = limit_set(60, 1000)
     limits.requests[1].use(700)
-    assert dict(openai_headers(limits, 0.0))[b"x-ratelimit-limit-requests"] == b"1000"
+    assert fields(openai_headers(limits, 0.0))[b"x-ratelimit-limit-requests"] == b"1000"
 
 
 def test_without_a_limit_on_tokens_nothing_is_said_of_them() -> None:
     limits = limit_set(60)
     limits.tokens.clear()
-    assert [name for name, _ in openai_headers(limits, 0.0) if b"tokens" in name] == []
+    assert b"tokens" not in openai_headers(limits, 0.0)
 
 
 @each_case(

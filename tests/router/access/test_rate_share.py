@@ -58,7 +58,7 @@ def test_it_says_when_there_will_be_room_and_what_is_left() -> None:
     made.use(10)
     assert made.remaining(0.0) == 50
     assert made.remaining(1.0) == 60
-    assert made.reset_s(0.0) == pytest.approx(55)
+    assert made.refill_s(50.0) == pytest.approx(55)
 
 
 def test_what_a_request_used_beyond_its_estimate_is_a_debt_that_is_paid_first() -> None:

@@ -101,13 +101,21 @@ def test_the_engines_count_of_tokens_takes_the_place_of_the_estimate(rig: Rig) -
 
 def test_a_stream_without_usage_counts_its_events(rig: Rig) -> None:
     limits = limited(rig, tokens_per_minute=6000)
-    rig.asks(CHAT, SEARCH)
+    rig.asks(CHAT.replace(b"{", b'{"stream":true,', 1), SEARCH)
     chunks = [event(f'{{"choices":[{{"delta":{{"content":"{at}"}}}}]}}') for at in range(12)]
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     rig.asked().sends(head, *chunks, event("[DONE]"), b"0\r\n\r\n")
     (share,) = limits.shares
     prompt = 6000 - share.hand - 11  # the first event is the role's, the last is [DONE]
     assert 0 < prompt < 20
+
+
+def test_an_answer_without_usage_is_as_was_expected(rig: Rig) -> None:
+    limits = limited(rig, tokens_per_minute=6000)
+    rig.asks(CHAT, SEARCH)
+    before = limits.shares[0].hand
+    rig.asked().sends(ok())
+    assert limits.shares[0].hand == before < 6000
 
 
 def test_a_request_that_no_pod_takes_gives_back_what_it_took() -> None:

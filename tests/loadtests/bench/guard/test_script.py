@@ -20,7 +20,7 @@ def run(script: Coroutine[Any, Any, T]) -> T:
 
 
 async def play(phase: Phase, count: int) -> Stage:
-    stage = Stage()
+    stage = Stage(limited=phase.limited)
     script = turns(phase, count)
     for turn in script[:2]:
         await stage.check(turn)
