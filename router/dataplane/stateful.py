@@ -61,13 +61,13 @@ class StatefulRequests:
     def take(self, exchange: Exchange) -> bool:
         """Take a request over that names state. False for any other; if its answer may give ids out, these are
         learned. Raises GatewayError."""
-        path = exchange.path
+        path = exchange.path if exchange.tenant is None else owned_state.plain(exchange.path)
         if exchange.method not in METHODS or not path.startswith(_PREFIX) or path.startswith(_MODELS):
             return False
         if is_management(path):
             return False
         if exchange.tenant is not None:
-            return self._take_own(exchange, exchange.tenant)
+            return self._take_own(exchange, exchange.tenant, path)
         named = state_refs.in_body(exchange.header_map.get(b"content-type", b""), exchange.body)
         thing = state_refs.thing_in(path)
         ids = [thing, *named] if thing else [*state_refs.in_path(path), *named]
@@ -82,11 +82,11 @@ class StatefulRequests:
             return True
         return self._routed(exchange, owner, asks=bool(named)) and self._send(exchange)
 
-    def _take_own(self, exchange: Exchange, tenant: Tenant) -> bool:
+    def _take_own(self, exchange: Exchange, tenant: Tenant, path: bytes) -> bool:
         """As `take`, for a tenant: what it names must be its own. Nothing is asked for at the pods."""
         check_encoding(exchange.header_map)
         kind = exchange.header_map.get(b"content-type", b"")
-        ids = owned_state.named(exchange.method, exchange.path, kind, exchange.body)
+        ids = owned_state.named(exchange.method, path, kind, exchange.body)
         if ids or not state_refs.keeps_nothing(exchange.body):
             exchange.refs = ids
         if not ids:

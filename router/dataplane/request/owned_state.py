@@ -24,6 +24,7 @@ MOST_NAMED: Final = 64
 _LIST: Final = re.compile(state_refs.COLLECTIONS + rb"/*")
 """Paths of a whole collection."""
 
+_SLASHES: Final = re.compile(rb"//+")
 _NAMES: Final = re.compile(
     rb'"(?:previous_response_id|conversation|input_file_id|file_id|training_file|validation_file|batch_id|video_id'
     rb'|thread_id|assistant_id|container)"\s*+:\s*+"((?:[^"\\]|\\.)*+)"',
@@ -47,15 +48,20 @@ class _Fields(msgspec.Struct, gc=False):
 _decode: Final = msgspec.json.Decoder(_Fields).decode
 
 
+def plain(path: bytes) -> bytes:
+    """The path as an engine, or a proxy before it, may read it: without percent-encoding and doubled slashes."""
+    return _SLASHES.sub(b"/", unquote_to_bytes(path))
+
+
 def named(method: bytes, path: bytes, content_type: bytes, body: bytes) -> list[str]:
-    """The ids that a request names: its tenant must have made all of them. Raises PermissionDenied for a list of what
-    all tenants made, and for an id that the client chose itself; BadRequest for what cannot be read."""
-    plain = unquote_to_bytes(path)
-    if method != b"POST" and _LIST.fullmatch(plain):
+    """The ids that a request names, by its `plain` path: its tenant must have made all of them. Raises PermissionDenied
+    for a list of what all tenants made, and for an id that the client chose itself; BadRequest for what cannot be
+    read."""
+    if method != b"POST" and _LIST.fullmatch(path):
         raise PermissionDenied(
             "A list of what pods keep would show what other tenants keep. Read each thing by its id."
         )
-    found = _in_path(method, plain, body)
+    found = _in_path(method, path, body)
     if body:
         found += islice(filter(None, _in_body(content_type, body)), MOST_NAMED + 1)
     if len(found) > MOST_NAMED:

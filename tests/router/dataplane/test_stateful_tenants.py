@@ -29,8 +29,8 @@ KEYS = {each.name: bearer(each.name) for each in TENANTS}
 class OwnersRig(Rig):
     """A gateway with state on its pods and three tenants; `state` is shared by all with this name."""
 
-    def __init__(self, state: str = "", pods: int = 3) -> None:
-        super().__init__(pools=POOLS, pods=pods, state=state, paths=PathSettings(forward=("/v1/*", "/v1/files*")))
+    def __init__(self, state: str = "", pods: int = 3, forward: tuple[str, ...] = ("/v1/*", "/v1/files*")) -> None:
+        super().__init__(pools=POOLS, pods=pods, state=state, paths=PathSettings(forward=forward))
         self.rebuild(self.gateway.deps._replace(access=access_of(*TENANTS)))
 
     def creates(self, tenant: str, id: str, path: str = "/v1/responses", model: str = "m") -> PodEnd:
@@ -158,6 +158,14 @@ def test_an_owner_holds_on_every_replica(kind: str) -> None:
         two.asked().sends(ok(b"{}"))
         client = two.client().sends(requests("resp_1", KEYS["b"])[kind])
         assert refusal(client, requests("")[kind].partition(b" ")[0].decode())[:2] == (404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/%761/files", "//v1//files", "/v1//responses/resp_1", "/%76%31/responses/resp_1"])
+def test_a_path_that_only_engines_read_as_such_is_refused_too(path: str) -> None:
+    with OwnersRig(forward=("/*",)) as rig:
+        rig.creates("a", "resp_1")
+        assert rig.refused(get(path, KEYS["b"]))[1] in ("permission_denied", "not_found")
+        assert rig.nobody_asked()
 
 
 class AwayStore(MemoryStore):
