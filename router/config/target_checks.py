@@ -97,9 +97,6 @@ def targets(settings: Settings) -> Iterator[Problem]:
     """Problems of the section `targets`."""
     known = {pool.name for pool in settings.pools} | {cluster_of(pool) for pool in settings.pools}
     yield from known_names(settings.targets.allow, ("targets", "allow"), "pool or cluster", known)
-    if settings.targets.clients:
-        message = "are superseded: give each client a key of a tenant that has `targets`, as docs/access.md shows"
-        yield Problem(("targets", "clients"), message, "warning")
     if settings.auth is not None and settings.targets != Targets():
         message = "has no effect with `auth`: the `targets` of a tenant say what its requests may name"
         yield Problem(("targets",), message, "warning")

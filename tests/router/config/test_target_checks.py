@@ -139,8 +139,6 @@ def test_a_model_in_two_pools_is_no_warning_if_one_pool_falls_back_to_the_other(
     assert len(found(pool("a", models=["m"]), pool("b", models=["m"]))) == 1
 
 
-def test_clients_of_the_section_targets_are_superseded_and_the_section_has_no_effect_with_auth() -> None:
-    chosen = Targets(clients=[TargetClient(key_sha256=HASH)])
-    assert [each[:2] for each in found(targets=chosen)] == [("targets.clients", "warning")]
+def test_the_section_targets_has_no_effect_with_auth() -> None:
     given = found(targets=Targets(allow=["*"]), auth=Auth(keys_file="none"), tenants=[TenantSettings(name="a")])
     assert ("targets", "warning") in [each[:2] for each in given]
