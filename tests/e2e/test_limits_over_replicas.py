@@ -183,10 +183,11 @@ def test_eight_replicas_admit_what_one_would(sims: SimPods, tmp_path: Path) -> N
 
         calm, answers = phase("eight replicas", lambda: None)
         killed, answers_of_killed = phase("one killed, one joined", one_is_killed)
+        _, answers_hung = phase("Redis hangs", server.pause)
         _, answers_alone = phase("Redis killed", server.kill)
         rows = per_tenant(crowd.asked)
         show("all phases", rows, crowd.asked)
-        for part in (answers, answers_of_killed, answers_alone):
+        for part in (answers, answers_of_killed, answers_hung, answers_alone):
             assert {each.status for each in part} <= {200, 429}, Counter(each.status for each in part)
         for row in rows:
             assert row.admitted <= 1.01 * row.most + 1, row

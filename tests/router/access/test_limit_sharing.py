@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from router.access import limit_sharing
-from router.access.limit_sharing import IDLE_S, MOST, RENEW_S, LimitSharing
+from router.access.limit_sharing import IDLE_PER_S, IDLE_S, MOST, RENEW_S, LimitSharing
 from router.access.limits import Share
 from router.access.rate_share import RateShare
 from router.access.slot_share import SlotShare
@@ -80,6 +82,26 @@ def test_while_the_store_is_gone_all_shares_go_on_alone() -> None:
     shares: list[Share] = [RateShare("a", 60, clock()), SlotShare("s", 10, clock())]
     asyncio.run(LimitSharing(shares, Gone(), clock).exchange(shares[:1]))
     assert [share.alone for share in shares] == [True, True]
+
+
+def test_a_defect_of_the_store_is_logged_and_the_shares_go_on_alone(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong:
+        async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
+            raise ValueError("no number")
+
+    clock = Clock()
+    share = RateShare("a", 60, clock())
+    asyncio.run(LimitSharing([share], Wrong(), clock).exchange([share]))
+    assert share.alone
+    assert "limits were not shared" in caplog.text
+
+
+def test_many_shares_without_requests_take_turns() -> None:
+    shares = [RateShare(str(at), 60, 0.0) for at in range(4 * IDLE_PER_S)]
+    for share in shares:
+        share.ask(1.0)
+    assert sharing(*shares).due(4.9) == []
+    assert len(sharing(*shares).due(5.0)) == MOST
 
 
 def test_a_store_that_does_not_answer_is_given_up_soon() -> None:
