@@ -134,6 +134,7 @@ def build(
         prober=pods.prober,
         models=pods.models,
         lifecycle=core.lifecycle,
+        may_be_empty={pool.name for pool in settings.pools if pool.scale_from_zero_s},
     )
     control = ControlParts.of(settings.control, name, clock)
     return Components(core, state, network, pods, policy, dataplane, ports, control, state_listener, warmup)

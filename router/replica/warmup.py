@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 
 from router.lifecycle import Lifecycle
@@ -43,8 +43,9 @@ class Warmup:
         prober: Prober,
         models: ModelReader,
         lifecycle: Lifecycle,
+        may_be_empty: Collection[str] = (),
     ) -> None:
-        """Starts nothing."""
+        """Starts nothing. `may_be_empty`: pools whose first pod comes when it is asked for."""
         self._store = store
         self._listener = listener
         self._replica = replica
@@ -53,6 +54,7 @@ class Warmup:
         self._prober = prober
         self._models = models
         self._lifecycle = lifecycle
+        self._may_be_empty = may_be_empty
         self._shared = False
         self._learned = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -60,7 +62,7 @@ class Warmup:
     def waits_for(self) -> list[str]:
         """What is not known yet, for people; empty once the warm-up is complete."""
         missing = [f"the pods of pool {pool}" for pool in self._pools if pool not in self._pod_registry.known]
-        missing += [f"a pod of pool {pool} (discovery finds none)" for pool in self._pod_registry.empty()]
+        missing += [f"a pod of pool {pool} (discovery finds none)" for pool in self._empty()]
         if not self._learned:
             missing.append("the pods' models and first probes")
         if not self._shared:
@@ -109,12 +111,16 @@ class Warmup:
 
     async def _learn(self) -> None:
         # A pool that discovery finds empty is unknown, too: a name or selector may be wrong, or the answer early.
-        await _until(lambda: self._pod_registry.complete() and not self._pod_registry.empty())
+        await _until(lambda: self._pod_registry.complete() and not self._empty())
         await self._prober.first_round()
         with suppress(TimeoutError):
             async with asyncio.timeout(LISTS_S):
                 await self._models.first_round()
         self._learned = True
+
+    def _empty(self) -> list[str]:
+        """Pools in which discovery finds no pod, and should."""
+        return [pool for pool in self._pod_registry.empty() if pool not in self._may_be_empty]
 
     def _rush(self, on: bool) -> None:
         self._prober.rush(on)

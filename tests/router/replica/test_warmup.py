@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 
+import msgspec
 import pytest
 
 from router.lifecycle import Phase
@@ -145,6 +146,20 @@ def test_a_pool_for_which_discovery_finds_nothing_keeps_it_from_being_ready_unti
             assert (replica.parts.core.lifecycle.ready, replica.parts.core.lifecycle.cold) == (True, False)
             await replica.close()
         server.close()
+
+    asyncio.run(run())
+
+
+def test_a_pool_that_waits_for_its_first_pod_does_not_keep_it_from_being_ready() -> None:
+    async def run() -> None:
+        async with serving() as names:
+            given = lost(f"127.0.0.1:{names.port}", warmup_timeout_s=600)
+            pool = msgspec.structs.replace(given.pools[0], scale_from_zero_s=600.0)
+            replica = Replica(build(msgspec.structs.replace(given, pools=[pool])))
+            await replica.start()
+            assert (replica.parts.core.lifecycle.ready, replica.parts.core.lifecycle.cold) == (True, False)
+            assert replica.parts.warmup.waits_for() == []
+            await replica.close()
 
     asyncio.run(run())
 
