@@ -14,10 +14,12 @@ import httpx
 import pytest
 
 from loadtests.processes import redis_server
+from router.access.keys import written_keys
 from scripts.monitoring.alerts import ALERTS
 from scripts.monitoring.panels import RATE
 from scripts.monitoring.rows import ROWS
 from tests.fakes.gateway_process import PATIENT_HEALTH, GatewayProcess, config, pool, starting
+from tests.fakes.known_keys import KEY, bearer, record
 from tests.fakes.prometheus_process import Prometheus
 from tests.fakes.promql import TARGET_LABELS, grouping, selectors
 from tests.fakes.raw_http_client import Wire, endless, post
@@ -70,13 +72,16 @@ class Stage:
         server = stack.enter_context(redis_server.RedisServer(directory))
         self.pods: SimPods = stack.enter_context(sim_pods(3, directory / "pods.log", "--profile", "tiny"))
         *two, third = self.pods.urls
+        keys = directory / "keys.yaml"
+        keys.write_bytes(written_keys([record()]))
         shared = config(
             (),
             pools=[
                 pool("default", two, policy={"name": "prefix_aware"}, cluster="here", slo={"ttft_s": 60.0}),
                 pool("spare", [third], fallback=["default"]),
             ],
-            targets={"allow": ["*"]},
+            auth={"keys_file": str(keys)},
+            tenants=[{"name": "search", "targets": ["*"]}],
             control={"listen": "127.0.0.1:0", "audit_file": str(directory / "audit.jsonl")},
             state=server.url,
             health=PATIENT_HEALTH | {"eject_failures": 1, "eject_s": 0.2},
@@ -105,7 +110,7 @@ class Stage:
             self.pods.fault(self.pods.addresses[2], "http_503")
             assert ask(gateway, pool="spare").headers["x-turnout-pod"] in self.pods.addresses[:2]
             with Wire(gateway.host, gateway.port) as wire:
-                wire.send(post(endless()))
+                wire.send(post(endless(), bearer("search")))
                 wire.some()
             self.pods.well()
 
@@ -113,7 +118,7 @@ class Stage:
     def streaming(self) -> Iterator[None]:
         """Meanwhile a stream is in flight at the first gateway."""
         with Wire(self.gateways[0].host, self.gateways[0].port) as wire:
-            wire.send(post(endless()))
+            wire.send(post(endless(), bearer("search")))
             wire.some()
             yield
 
@@ -136,7 +141,7 @@ def ask(gateway: GatewayProcess, *, stream: bool = False, model: str = MODEL, po
     }
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    url, headers = f"{gateway.url}/v1/chat/completions", {"x-turnout-pool": pool}
+    url, headers = f"{gateway.url}/v1/chat/completions", {"x-turnout-pool": pool, "api-key": KEY}
     return httpx.post(url, json=body, headers=headers, trust_env=False, verify=False, timeout=DEADLINE_S)
 
 
