@@ -232,6 +232,12 @@ REPLICAS = Row(
             ),
         ),
         Panel(
+            "Audit lines lost",
+            "Lines of the control port's audit file that the disk did not take.",
+            "ops",
+            rates_by_replica(("turnout_audit_lost_total", "lost")),
+        ),
+        Panel(
             "Local policies",
             "1 where a policy was changed on one replica only, without the shared state.",
             "short",

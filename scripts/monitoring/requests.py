@@ -9,6 +9,11 @@ _ANSWERED = rate("turnout_requests_total", POOL, "pool")
 _PROMISED = rate("turnout_slo_requests_total", POOL, "pool")
 _INFLIGHT = by_pod("turnout_inflight_requests")
 
+
+def _p90(metric: str) -> str:
+    return f"histogram_quantile(0.9, {rate(f'{metric}_bucket', HERE, 'cluster, le')})"
+
+
 TRAFFIC = Row(
     "Traffic",
     (
@@ -106,6 +111,21 @@ LATENCY = Row(
             ),
         ),
         Panel("Decision", "Time a policy took to pick.", "s", quantiles("turnout_decision_seconds")),
+        Panel(
+            "First token, found over predicted",
+            "Where the policy predicts it: 1 is exact, 2 means twice as late.",
+            "short",
+            quantiles("turnout_time_to_first_token_prediction_ratio"),
+        ),
+        Panel(
+            "By cluster",
+            "The 90th percentile of the time to first token and of the whole answer, by the pool's cluster.",
+            "s",
+            (
+                Query(_p90("turnout_cluster_time_to_first_token_seconds"), "{{cluster}} first token"),
+                Query(_p90("turnout_cluster_request_latency_seconds"), "{{cluster}} answer"),
+            ),
+        ),
     ),
 )
 
@@ -145,6 +165,16 @@ PODS = Row(
             "Requests that wait for a saturated pool, by replica.",
             "short",
             by_replica("turnout_waiting_requests"),
+        ),
+        Panel(
+            "Signals for autoscalers",
+            "Time until a request that comes now is begun; share of the places that are taken; requests that wait.",
+            "short",
+            (
+                Query(f"max by (pool) (turnout_scale_signal_backlog_seconds{{{POOL}}})", "{{pool}} seconds"),
+                Query(f"max by (pool) (turnout_scale_signal_saturation_ratio{{{POOL}}})", "{{pool}} saturation"),
+                Query(f"sum by (pool) (turnout_scale_signal_waiting_requests{{{POOL}}})", "{{pool}} waiting"),
+            ),
         ),
         Panel(
             "Routable pods",
