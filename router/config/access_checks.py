@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from router.access.keys import NAME, BadKeys, KeyRecord, read_keys
+from router.config.plugin_checks import is_version
 from router.config.problems import Path, Problem
 from router.config.target_checks import known_names, spelling
 from router.dataplane.request.routes import cluster_of
@@ -104,7 +105,8 @@ def _tenants(settings: Settings) -> Iterator[Problem]:
         yield from known_names(tenant.pools, (*path, "pools"), "pool", pools)
         clusters = {cluster_of(pool) for pool in settings.pools}
         yield from known_names(tenant.targets, (*path, "targets"), "pool or cluster", pools | clusters)
-        yield from known_names(tenant.policies, (*path, "policies"), "policy", policies)
+        plugins = set(filter(is_version, tenant.policies))
+        yield from known_names(tenant.policies, (*path, "policies"), "policy", policies | plugins)
         yield from known_names(tenant.headers, (*path, "headers"), "right to a header", RIGHTS)
         yield from _default_pool(tenant, path, settings.pools)
         for row, limit in enumerate(tenant.limits):

@@ -31,6 +31,7 @@ def tenant(**fields: object) -> Settings:
         {},
         {"models": ("any", "thing"), "pools": ("llama",), "targets": ["east", "llama"], "policies": ["own", "p2c"]},
         {"pools": ("*",), "targets": ["*"], "policies": ["*"], "default_pool": "llama"},
+        {"policies": ["mine@2"]},
         {"default_pool": "east", "headers": ("priority", "deadline", "slo")},
         {"headers": ("*",), "pools": ("llama",), "default_pool": "east"},
         {"priority": -3, "weight": 0.5, "requests_per_minute": 60, "tokens_per_minute": 1, "max_inflight": 1},
