@@ -20,6 +20,9 @@ from router.settings import TenantLimit
 from schedulers.ttft import ANSWER_TOKENS
 from statesync.shares import share_key
 
+MAX_SETS: Final = 10_000
+"""Names of keys with limits of their own, in all; the subjects of tokens are any number. The others share one limit."""
+
 LEARNED: Final = 0.05
 """How much of the mean answer is replaced by the last one."""
 
@@ -114,10 +117,13 @@ class LimitCharge:
 class LimitRegistry:
     """The limits of all tenants that have any."""
 
-    def __init__(self, tenants: Iterable[Tenant], clock: Callable[[], float], *, shared: bool) -> None:
+    def __init__(
+        self, tenants: Iterable[Tenant], clock: Callable[[], float], *, shared: bool, most: int = MAX_SETS
+    ) -> None:
         """`tenants`: those with limits; `shared`: whether there may be other replicas; `clock`: monotonic seconds."""
         self._clock = clock
         self._shared = shared
+        self._most = most
         self.shares: list[Share] = []
         """Of all limits that a request has met, and of the tenants' own from the start."""
         self._by_key: dict[str, Share] = {}
@@ -133,9 +139,11 @@ class LimitRegistry:
         if tenant is None or rows is None:
             return None
         name = key if rows.by_key else ""
-        limits = self._sets.get((tenant, name, model if model in rows.models else ""))
+        model = model if model in rows.models else ""
+        limits = self._sets.get((tenant, name, model))
         if limits is None:
-            limits = self._set_of(tenant, name, model if model in rows.models else "")
+            name = name if len(self._sets) < self._most else EVERYTHING
+            limits = self._sets.get((tenant, name, model)) or self._set_of(tenant, name, model)
         return LimitCharge(limits)
 
     def _set_of(self, tenant: Tenant, key: str, model: str) -> LimitSet:

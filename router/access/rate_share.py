@@ -123,7 +123,7 @@ class RateShare:
             return math.inf
         if self.alone:
             return max(0.0, (cost - self.hand) * self._replicas / self._rate_s)
-        return max(0.0, (cost - max(self.hand, 0.0) - self._level_at(now)) / self._rate_s)
+        return max(0.0, (cost - self.hand - self._level_at(now)) / self._rate_s)
 
     def remaining(self, now: float) -> float:
         """Units that all replicas together have left, as far as is known here."""

@@ -139,6 +139,14 @@ def test_the_limit_of_a_model_is_one_for_all_keys_and_that_of_each_key_its_own()
     assert len({share.key for share in of.shares}) == len(of.shares)
 
 
+def test_of_too_many_keys_the_others_share_one_limit() -> None:
+    tenant = Tenant("search", limits=ROWS)
+    of = LimitRegistry([tenant], Clock(0.0), shared=False, most=3)
+    sets = [charge(tenant, of=of, key=f"jwt:{at}").limits for at in range(9)]
+    assert len(set(sets)) == 3
+    assert [share.capacity for share in sets[-1].requests] == [2]
+
+
 def test_models_without_a_limit_of_their_own_make_no_more_shares() -> None:
     tenant = Tenant("search", requests_per_minute=100, limits=ROWS)
     of = limits(tenant)

@@ -54,6 +54,8 @@ def test_it_says_when_there_will_be_room_and_what_is_left() -> None:
     assert made.wait_s(1, 0.0) == pytest.approx(0.6)
     assert made.wait_s(1, 0.5) == pytest.approx(0.1)
     assert made.wait_s(601, 0.0) == math.inf
+    made.use(10)
+    assert made.wait_s(1, 0.0) == pytest.approx(1.6)
     made = holding(10, 50)
     made.use(10)
     assert made.remaining(0.0) == 50
