@@ -19,6 +19,7 @@ import httpx
 import yaml
 
 from loadtests.sim.ports import HOST, free_ports
+from tests.fakes.leaks import leaks_in_files
 from tests.fakes.rendered_manifests import Manifest, Render
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
@@ -59,10 +60,12 @@ class GatewayContainer:
         self.log = place.directory / f"{pod_name}.log"
         # A container gets the image's environment and not the caller's.
         environment = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+        given = render.environment(pod_name)
+        self._secrets = [value for name, value in given.items() if name.endswith(("TOKEN", "PASSWORD"))]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "router", *args],
-                env=environment | render.environment(pod_name),
+                env=environment | given,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -111,11 +114,13 @@ class GatewayContainer:
         return self.log.read_text(errors="replace")[-3000:]
 
     def end(self) -> None:
-        """Make sure that the process and its children have ended."""
+        """Make sure that the process and its children have ended. Asserts that its log has no secret."""
         if self.process.poll() is None:
             # It leads its own session, so its process group holds only the process and its children.
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(DEADLINE_S)
+        found = leaks_in_files([self.log], self._secrets)
+        assert found == [], found[:5]
 
 
 class RedisContainer:
