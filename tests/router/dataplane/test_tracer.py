@@ -206,6 +206,6 @@ def test_nothing_of_a_prompt_or_a_header_is_collected() -> None:
         trace, outcome = only(rig)
         collected = [
             outcome,
-            *({name: getattr(a, name) for name in a.__slots__} for a in trace.attempts),
+            *((each.pod, each.policy, each.pool, each.model, each.error) for each in trace.attempts),
         ]
         assert secret not in repr(collected)
