@@ -11,7 +11,17 @@ import yaml
 
 from tests.fakes.each_case import each_case
 from tests.fakes.kubernetes_schema import CRDS, VERSIONS, problems
-from tests.fakes.rendered_manifests import ALL, BESIDE, MADE_BY_HAND, OVERLAYS, ROOT, Manifest, directory_of, render
+from tests.fakes.rendered_manifests import (
+    ALL,
+    BESIDE,
+    KUBERNETES,
+    MADE_BY_HAND,
+    OVERLAYS,
+    ROOT,
+    Manifest,
+    directory_of,
+    render,
+)
 
 NO_NAMESPACE = {"Namespace", "PriorityClass"}
 
@@ -50,11 +60,13 @@ def test_a_field_unknown_to_a_version_is_reported() -> None:
 
 
 def test_every_custom_resource_has_a_schema_and_every_schema_a_resource() -> None:
+    built = [each for name in (*ALL, *BESIDE) for each in render(name).manifests]
+    parts = [each for path in KUBERNETES.glob("components/*/*.yaml") for each in yaml.safe_load_all(path.read_text())]
     custom = {
         each["kind"]
-        for name in (*ALL, *BESIDE)
-        for each in render(name).manifests
-        if each["apiVersion"].partition("/")[0] in ("monitoring.coreos.com", "multicluster.x-k8s.io", "ray.io")
+        for each in (*built, *parts)
+        if each["apiVersion"].partition("/")[0]
+        in ("keda.sh", "monitoring.coreos.com", "multicluster.x-k8s.io", "ray.io")
     }
     assert custom == set(CRDS)
 
