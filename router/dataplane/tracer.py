@@ -119,7 +119,7 @@ class Tracer:
 
     def _attempt(self, exchange: Exchange, placement: Placement, now: float) -> AttemptTrace:
         pod, info, charge, routed = placement.pod, placement.info, placement.charge, exchange.routed
-        attempt = AttemptTrace(self._id(), now, pod.id, pod.address, routed.pool, routed.call.model)
+        attempt = AttemptTrace(self._id(), now, pod.id, pod.address, routed.pool, _named(routed.call.model))
         attempt.policy, attempt.decided_at, attempt.expected_s = placement.policy, charge.since, charge.expected_s
         attempt.hit_tokens = min(info.prompt_tokens, info.prefix_hits.get(pod.id, 0) * PREFIX_BLOCK_TOKENS)
         with suppress(StateError):  # the room that was left is this request's now
@@ -161,7 +161,7 @@ def _outcome(
         method=exchange.method.decode("latin-1"),
         path=exchange.path[:_LONGEST].decode("latin-1"),
         known_path=exchange.path in STATELESS_PATHS,
-        model=exchange.model[:_LONGEST],
+        model=_named(exchange.model),
         pool="" if routed is UNROUTED else routed.pool,
         tenant=exchange.tenant.name if exchange.tenant is not None else "",
         status=status,
@@ -174,6 +174,11 @@ def _outcome(
         last_at=relay.last_at if isinstance(relay, Relay) else now if first_at else 0.0,
         tokens=_tokens(relay),
     )
+
+
+def _named(model: str) -> str:
+    """A client's word for a model as a span may hold it: one that is no Unicode would cost all spans of its batch."""
+    return model[:_LONGEST].encode(errors="replace").decode()
 
 
 def _reason(status: int, error: GatewayError | None) -> str:

@@ -39,8 +39,6 @@ _USAGE: Final = {
 _REFUSED: Final = 400
 _FAILED: Final = 500
 """Statuses from which on an answer is an error: for a caller, and for a server."""
-_LONGEST: Final = 256
-"""Characters of a name that a client may choose."""
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _STATUSES: Final = {False: Status(StatusCode.UNSET), True: Status(StatusCode.ERROR)}
 """By whether it failed."""
@@ -108,7 +106,7 @@ class SpanMaker:
     ) -> ReadableSpan:
         operation = _API[outcome.path][0] if outcome.path in _API else outcome.method
         return ReadableSpan(
-            f"{operation} {attempt.model[:_LONGEST]}".rstrip(),
+            f"{operation} {attempt.model}".rstrip(),
             tree.context(attempt.span_id),
             root,
             self._resource,
@@ -204,7 +202,7 @@ def _attempt_attributes(
     attempt: AttemptTrace, outcome: RequestOutcome, number: int, answered: RequestOutcome | None
 ) -> Attributes:
     """`answered` is the outcome where this attempt's answer is the client's."""
-    model = attempt.model[:_LONGEST]
+    model = attempt.model
     given = _server(attempt.address)
     if outcome.path in _API:
         given["gen_ai.operation.name"], given["gen_ai.provider.name"] = _API[outcome.path]

@@ -182,6 +182,12 @@ def test_the_wait_for_room_is_collected() -> None:
         assert [outcome.waited for _, outcome in rig.traced] == [False, True]
 
 
+def test_a_long_name_is_cut() -> None:
+    with Rig(sample_ratio=1.0) as rig:
+        assert rig.asks(b'{"model":"%b"}' % (b"m" * 1000)).answer().status == 404
+        assert only(rig)[1].model == "m" * 256
+
+
 def test_probes_and_lists_are_not_traced() -> None:
     with Rig(sample_ratio=1.0) as rig:
         assert rig.client().sends(b"GET /v1/models HTTP/1.1\r\nhost: a\r\n\r\n").answer("GET").status == 200
