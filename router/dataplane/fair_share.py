@@ -43,9 +43,11 @@ _EQUAL: TenantWeight = (1.0, 0)
 class TenantCounter:
     """What one tenant got of one pool."""
 
-    __slots__ = ("answer_tokens", "open", "owed", "priority", "served", "virtual", "weight")
+    __slots__ = ("answer_tokens", "name", "open", "owed", "priority", "served", "virtual", "weight")
 
-    def __init__(self, weight: float = 1.0, priority: int = 0) -> None:
+    def __init__(self, weight: float = 1.0, priority: int = 0, name: str = "") -> None:
+        self.name = name
+        """Under which replicas share what was served."""
         self.weight = weight
         self.priority = priority
         self.open = 0
@@ -66,11 +68,12 @@ class TenantCounter:
 class ServiceCharge:
     """One request's part of a counter, from its dispatch to its end."""
 
-    __slots__ = ("answer", "pool", "prompt", "tenant")
+    __slots__ = ("answer", "counter", "pool", "prompt", "shares")
 
-    def __init__(self, pool: str, tenant: str, prompt: int, answer: int) -> None:
-        self.pool = pool
-        self.tenant = tenant
+    def __init__(self, shares: PoolShares, counter: TenantCounter, prompt: int, answer: int) -> None:
+        self.shares = shares
+        self.counter = counter
+        self.pool = shares.name
         self.prompt = prompt
         self.answer = answer
         """As expected."""
@@ -121,11 +124,14 @@ class PoolShares:
         counter.open += 1
         self._open += 1
         self._begun += 1
-        if self._recent.pop(counter, None) is None:
+        recent = self._recent
+        if counter in recent:
+            del recent[counter]
+        else:
             self._recent_weight += counter.weight
-        self._recent[counter] = self._begun
-        while self._begun - self._recent[oldest := next(iter(self._recent))] >= RECENT:
-            del self._recent[oldest]
+        recent[counter] = self._begun
+        while self._begun - recent[oldest := next(iter(recent))] >= RECENT:
+            del recent[oldest]
             self._recent_weight -= oldest.weight
 
     def closes(self, counter: TenantCounter) -> None:
@@ -174,21 +180,22 @@ class FairShares:
         counters = self.pool(pool).counters
         found = counters.get(tenant)
         if found is None:
-            found = counters[tenant] = TenantCounter(*self._tenants.get(tenant, _EQUAL))
+            found = counters[tenant] = TenantCounter(*self._tenants.get(tenant, _EQUAL), pool + SEPARATOR + tenant)
         return found
 
     def begin(self, pool: str, tenant: str, prompt: int, most: int) -> ServiceCharge:
         """A request goes to a pod: charge its prompt and the answer expected of it, `most` tokens at most if not 0."""
-        answer = int(self.counter(pool, tenant).answer_tokens)
-        charge = ServiceCharge(pool, tenant, prompt, min(answer, most) if most else answer)
-        self.pool(pool).opens(self.counter(pool, tenant))
+        shares, counter = self.pool(pool), self.counter(pool, tenant)
+        answer = int(counter.answer_tokens)
+        charge = ServiceCharge(shares, counter, prompt, min(answer, most) if most else answer)
+        shares.opens(counter)
         self._add(charge, charge.prompt + charge.answer)
         return charge
 
     def settle(self, charge: ServiceCharge, answer: int | None) -> None:
         """The request ended. `answer`: the tokens of its answer; None if they are not known."""
-        counter = self.counter(charge.pool, charge.tenant)
-        self.pool(charge.pool).closes(counter)
+        counter = charge.counter
+        charge.shares.closes(counter)
         if answer is None:
             return
         counter.answer_tokens += ANSWER_ALPHA * (answer - counter.answer_tokens)
@@ -196,7 +203,7 @@ class FairShares:
 
     def refund(self, charge: ServiceCharge) -> None:
         """No pod served the request."""
-        self.pool(charge.pool).closes(self.counter(charge.pool, charge.tenant))
+        charge.shares.closes(charge.counter)
         self._add(charge, -charge.prompt - charge.answer)
 
     def served_elsewhere(self, replica: str, served: Mapping[str, int]) -> None:
@@ -216,12 +223,12 @@ class FairShares:
         self._elsewhere.pop(replica, None)
 
     def _add(self, charge: ServiceCharge, tokens: int) -> None:
-        counter = self.counter(charge.pool, charge.tenant)
-        self.pool(charge.pool).charge(counter, tokens)
+        counter = charge.counter
+        charge.shares.charge(counter, tokens)
         if self._share is None:
             return
         grown = tokens + counter.owed
         counter.owed = min(grown, 0)
         if grown > 0:
             counter.served += grown
-            self._share(charge.pool + SEPARATOR + charge.tenant, counter.served)
+            self._share(counter.name, counter.served)

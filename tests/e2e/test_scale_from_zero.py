@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.sim.ports import HOST, neighbouring_ports
+from statesync.tasks import spawn
 from tests.fakes.dns_server import DnsServer, serving
 from tests.fakes.gateway_process import GatewayProcess, config, running
 from tests.fakes.raw_http_client import chat, post
@@ -28,12 +29,12 @@ def settings(dns: DnsServer, port: int) -> dict[str, object]:
     return config((), pools=[pool])
 
 
-async def asks(port: int) -> bytes:
-    """The status line that one client gets, on a connection of its own."""
+async def asks(port: int, answers: list[bytes]) -> None:
+    """Add the status line that one client gets, on a connection of its own."""
     reader, writer = await asyncio.open_connection(HOST, port)
     writer.write(post(chat(max_tokens=4)))
     try:
-        return await reader.readline()
+        answers.append(await reader.readline())
     finally:
         writer.close()
 
@@ -53,8 +54,9 @@ async def from_zero(directory: Path, empty_s: float) -> None:
             dns.records[NAME, "TXT"] = 0, ["there are no pods"]
             (port,) = neighbouring_ports(1)
             gateway = await asyncio.to_thread(stack.enter_context, running(settings(dns, port), directory))
-            clients = [asyncio.ensure_future(asks(gateway.port)) for _ in range(CLIENTS)]
-            leaves = asyncio.ensure_future(asks(gateway.port))
+            answers: list[bytes] = []
+            clients = [spawn(asks(gateway.port, answers), "client") for _ in range(CLIENTS)]
+            leaves = spawn(asks(gateway.port, answers), "client that leaves")
             await held(gateway, CLIENTS + 1)
             leaves.cancel()
             await held(gateway, CLIENTS)
@@ -63,7 +65,7 @@ async def from_zero(directory: Path, empty_s: float) -> None:
             stack.callback(pods.kill)
             dns.records[NAME, "A"] = 0, [HOST]
             async with asyncio.timeout(DEADLINE_S):
-                answers = await asyncio.gather(*clients)
+                await asyncio.gather(*clients)
             assert answers == [b"HTTP/1.1 200 OK\r\n"] * CLIENTS
             assert gateway.metric("turnout_scale_signal_backlog_seconds", pool="default") < 1
             await asyncio.to_thread(gateway.settle)
