@@ -110,5 +110,5 @@ def needed(found: FoundRoute, control: Control) -> Role:
 
 def _matching(path: str) -> Iterator[tuple[str, Mapping[str, str]]]:
     for pattern, template in _COMPILED:
-        if found := pattern.fullmatch(path):
+        if found := pattern.match(path):  # as the router matches: `fullmatch` would not take a line break at the end
             yield template, found.groupdict()

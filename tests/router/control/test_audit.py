@@ -64,6 +64,17 @@ def test_a_change_is_a_line_with_who_what_before_and_after(tmp_path: Path) -> No
     assert (tmp_path / "audit.jsonl").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_line_break_behind_the_path_hides_no_change(tmp_path: Path) -> None:
+    replica = audited(tmp_path, [])
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        assert (await client.put(f"{POLICY}%0A", json={"policy": "random"})).status_code == 200
+
+    talk_to(replica, talk)
+    (line,) = written(replica, tmp_path)
+    assert (line["before"]["policy"], line["after"]["policy"]) == ("p2c", "random")
+
+
 def test_every_kind_of_change_shows_what_it_is_about(tmp_path: Path) -> None:
     replica = audited(tmp_path, [])
 

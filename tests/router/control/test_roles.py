@@ -52,6 +52,7 @@ def test_a_request_finds_the_row_of_its_route() -> None:
             asked = asked.replace(name, value)
         found = route_of(method, asked)
         assert (found.path, found.needs) == (path, ROUTES[path][method])
+        assert route_of(method, f"{asked}\n").path  # which starlette's pattern takes for the same path
     assert route_of("POST", "/admin/pods/unix:/run/a/drain").params == {"pod": "unix:/run/a"}
 
 
