@@ -83,15 +83,25 @@ class LineWriter(Generic[_T]):
         """Write what is queued; values that cannot be written are lost, and their number is logged."""
         values = [self._waiting.popleft() for _ in range(len(self._waiting))]
         dropped, self._dropped = self._dropped, 0
-        if values:
+        lines = [line for line in map(self._made, values) if line]
+        if lines:
             try:
-                append(self._path, map(self._line, values), self._max_bytes, sync=self._sync)
+                append(self._path, lines, self._max_bytes, sync=self._sync)
             except OSError as error:
-                self.lost += len(values)
-                _log.warning("%s: %d %s were not written: %s", self._path, len(values), self._what, error)
+                self.lost += len(lines)
+                _log.warning("%s: %d %s were not written: %s", self._path, len(lines), self._what, error)
         if dropped:
             self.lost += dropped
             _log.warning("%s: %d %s were not written: the disk did not keep up", self._path, dropped, self._what)
+
+    def _made(self, value: _T) -> bytes:
+        """The value's line; empty where none can be made of it, which must not end the thread."""
+        try:
+            return self._line(value)
+        except Exception:  # noqa: BLE001  a value holds what clients sent
+            self.lost += 1
+            _log.exception("%s: one of the %s cannot be written", self._path, self._what)
+            return b""
 
 
 def append(path: Path, lines: Iterable[bytes], max_bytes: int, *, sync: bool = False) -> None:

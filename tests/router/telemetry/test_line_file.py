@@ -103,6 +103,15 @@ def test_a_full_queue_drops_the_newest_and_logs_it(
     assert (tmp_path / "lines").read_text() == "one\ntwo\n"
 
 
+def test_a_value_of_which_no_line_can_be_made_keeps_no_other_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    here = writer(path)
+    for value in ("one", "\ud800", "two"):
+        here.put(value)
+    here.write()
+    assert (path.read_text(), here.lost) == ("one\ntwo\n", 1)
+
+
 def test_a_value_is_written_at_once_unless_there_is_an_interval(tmp_path: Path) -> None:
     written = threading.Event()
 
