@@ -73,7 +73,7 @@ class Listener(Generic[R]):
         self._server: asyncio.Server | None = None
         self._acceptor = None if port.plain else Acceptor(port, self, timeouts.client_header_s or _HANDSHAKE_S)
         """Accepts in the server's place where HTTP is not the first that is spoken."""
-        self._arriving: dict[object, Shed | None] = {}
+        self._arriving: dict[Edge[R], Shed | None] = {}
         """Connections that do not speak HTTP yet, counted already; and why each will be refused."""
 
     def connect(self) -> Edge[R]:
@@ -163,9 +163,10 @@ class Listener(Generic[R]):
 
     def given_up(self, protocol: object) -> None:
         """See `Acceptance`."""
-        if protocol in self._arriving:
-            del self._arriving[protocol]
-            self._uncount(cast("Edge[R]", protocol).peer)
+        edge = cast("Edge[R]", protocol)
+        if edge in self._arriving:
+            del self._arriving[edge]
+            self._uncount(edge.peer)
 
     def not_tls(self, peer: str) -> bytes:
         """See `Acceptance`."""
@@ -174,8 +175,8 @@ class Listener(Generic[R]):
         return error_answer(error, self.refused(error), connection=CLOSE)
 
     def retire(self, last: RequestHandler[R]) -> None:
-        """Have `last` begin the further requests of every connection that is open now."""
-        for edge in self.edges:
+        """Have `last` begin the further requests of every connection that is open now, or in its handshake."""
+        for edge in (*self.edges, *self._arriving):
             edge.requests = last
 
     def stop_accepting(self) -> None:

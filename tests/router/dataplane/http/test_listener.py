@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from typing import cast
 
 import pytest
 
@@ -12,6 +13,7 @@ from loadtests.sim.ports import free_ports
 from router.address import ListenAddress, bind
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.deadlines import Deadlines
+from router.dataplane.http.edge import Edge
 from router.dataplane.http.listener import Listener, client_of
 from router.ports.acceptor import PortOptions
 from router.settings import Limits, Timeouts
@@ -212,3 +214,12 @@ def test_connections_without_a_header_count_as_connections_and_end_with_the_list
             writer.close()
 
     asyncio.run(run())
+
+
+def test_whoever_is_in_a_handshake_is_retired_with_the_open_connections() -> None:
+    """Their certificate was looked at by the rules of before."""
+    here, last = proxied(), NoGateway()
+    edge = cast("Edge[Exchange]", here.protocol("203.0.113.1"))
+    here.retire(last)
+    assert edge.requests is last
+    assert here.connect().requests is not last
