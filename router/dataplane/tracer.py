@@ -35,6 +35,8 @@ Sink = Callable[[RequestTrace, RequestOutcome], None]
 
 _LONGEST: Final = 256
 """Characters of what the client chooses: path, model."""
+_LONGEST_STATE: Final = 512
+"""Bytes of a `tracestate` that spans keep, as W3C asks at least; a longer one is only passed on."""
 _CLIENT_LEFT: Final = 499
 _FAILED: Final = 500
 
@@ -87,7 +89,7 @@ class Tracer:
             exchange.kept = [*kept, header(trace.trace_id, self._id(), 0)]
         else:
             trace = RequestTrace(*parent)
-            trace.state = state
+            trace.state = state if len(state) <= _LONGEST_STATE else b""
             kept = without_context(exchange.kept, state=True) if trace.sampled else []
         if trace.sampled:
             return self._record(exchange, trace, kept)
@@ -132,10 +134,10 @@ class Tracer:
         if not trace.sampled:
             return
         now = self._clock()
-        outcome = _outcome(exchange, relay, status, error, now)
-        for attempt in trace.attempts:
-            attempt.end(now, error.reason if isinstance(error, PodFailure) else outcome.error)
         try:
+            outcome = _outcome(exchange, relay, status, error, now)
+            for attempt in trace.attempts:
+                attempt.end(now, error.reason if isinstance(error, PodFailure) else outcome.error)
             self._mark(exchange, trace, outcome)
             self._sink(trace, outcome)
         except Exception:  # noqa: BLE001  a defect here must not keep a request from its end

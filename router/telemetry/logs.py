@@ -24,8 +24,15 @@ ACCESS = "turnout.access"
 FORMATS = ("human", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
-_QUIET = {"httpx": logging.WARNING, "httpcore": logging.WARNING, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
-"""Libraries whose `info` is too much here: a line for each probe, scrape or start."""
+_QUIET = {
+    "httpx": logging.WARNING,
+    "httpcore": logging.WARNING,
+    "uvicorn": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "opentelemetry.trace": logging.ERROR,
+}
+"""Libraries whose `info` is too much here: a line for each probe, scrape or start. OpenTelemetry warns of a malformed
+`tracestate` with what the client sent."""
 
 _ADOPTED = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "redis", "asyncio", "fastapi")
 

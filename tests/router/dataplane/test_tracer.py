@@ -60,6 +60,32 @@ def test_the_pod_continues_a_sampled_trace_under_its_attempt() -> None:
         assert (outcome.status, outcome.pool, outcome.model) == (200, "main", "m")
 
 
+def test_a_long_state_is_passed_on_and_not_kept() -> None:
+    with Rig(sample_ratio=1.0) as rig:
+        state = "v=" + "1" * 600
+        client = rig.asks(CHAT, f"{GIVEN}01", f"tracestate: {state}")
+        pod = rig.asked()
+        assert also_sent(pod) == state
+        pod.sends(ok())
+        assert client.answer().status == 200
+        assert only(rig)[0].state == b""
+
+
+def test_a_defect_in_what_is_collected_keeps_no_request_from_its_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(tail: bytes) -> None:
+        raise ValueError(tail)
+
+    monkeypatch.setattr("router.dataplane.tracer.cache_use", fails)
+    with Rig(sample_ratio=1.0, expect_errors=True) as rig:
+        client = rig.asks(CHAT)
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+        assert rig.traced == []
+    assert [record.message for record in caplog.records if record.exc_info] == ["the trace of a request was lost"]
+
+
 def test_a_trace_that_is_not_sampled_passes_through_as_it_came() -> None:
     with Rig(sample_ratio=1.0) as rig:
         rig.asks(CHAT, f"{GIVEN}00", "tracestate: v=1")

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from opentelemetry.trace import TraceState
 
 from router.settings import Logging
 from router.telemetry import logs
@@ -175,3 +176,9 @@ def test_the_access_log_is_off_unless_asked_for() -> None:
     stream = written(Logging(format="json", access=True))
     logging.getLogger(logs.ACCESS).info("GET")
     assert len(json_lines(stream)) == 1
+
+
+def test_what_a_client_sent_as_state_of_a_trace_is_not_logged() -> None:
+    stream = written(Logging())
+    assert not TraceState.from_header(["v=1,sk-secret"])
+    assert stream.getvalue() == ""
