@@ -108,23 +108,26 @@ class SlotShare:
 
     @property
     def short(self) -> bool:
-        """Whether an exchange would help now; see `RateShare`."""
-        if self.alone or (self._level < 1.0 and self.used <= self.hand):
+        """Whether an exchange is worth it now: a request was refused or went beyond the slots, few are left and there
+        are more, or some are left over and there are no others."""
+        if self.alone:
             return False
-        ahead = max(self._even(), self._demand_s * AHEAD_S)
-        return self._needed or self.used > self.hand or self.hand - self.used < ahead / 2
+        spare, ahead = self.hand - self.used, max(self._even(), int(self._demand_s * AHEAD_S))
+        if self._needed or spare < 0:
+            return True
+        return spare < ahead / 2 if self._level >= 1.0 else spare > ahead
 
     @property
     def busy(self) -> bool:
-        """Whether requests came or slots are in use."""
-        return self._offered > 0 or self.used > 0
+        """Whether requests came, slots are in use, or some are held that others may need."""
+        return self._offered > 0 or self.used > 0 or self.hand > self._even()
 
     def ask(self, now: float) -> ShareAsk:
         """What to ask the ledger for. Until it answers, no slot is used that is given back."""
         past_s = max(now - self.asked_at, 1e-3)
         kept = max(0.0, 1.0 - past_s / MEMORY_S)
         self._demand_s = kept * self._demand_s + (1.0 - kept) * self._offered / past_s
-        ahead = max(self._even(), math.ceil(self._demand_s * AHEAD_S), int(self._needed))
+        ahead = max(self._even(), int(self._demand_s * AHEAD_S), int(self._needed))
         want = max(self.used, min(self.capacity, self.used + ahead))
         # The slots in use are a fact; of the others as many are granted as are free.
         age_s = now - self._answered_at if self._answered_at > -math.inf else -1.0

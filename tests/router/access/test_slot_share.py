@@ -10,6 +10,7 @@ from router.access.rate_share import CALM_S
 from router.access.slot_share import SlotShare
 from statesync.shares import ShareAsk, ShareGrant, ShareLedger
 from tests.fakes.each_case import each_case
+from tests.fakes.limited_replicas import LimitedReplicas
 
 
 def holding(hand: int, level: float, replicas: int = 4, most: int = 100) -> SlotShare:
@@ -75,6 +76,61 @@ def test_the_time_until_a_slot_is_free_is_learned_from_the_requests() -> None:
         share.begin()
         share.end(30.0)
     assert 2.9 < share.wait_s() <= 3.0
+
+
+def test_a_slot_that_is_left_over_is_given_back_soon_where_others_may_wait_for_one() -> None:
+    share = holding(2, 0)
+    share.begin()
+    share.begin()
+    assert not share.short
+    share.end(1.0)
+    assert share.short
+
+
+class Streams:
+    """Requests of two seconds at eight replicas."""
+
+    def __init__(self, most: int, per_s: float) -> None:
+        self.world = world = LimitedReplicas(8, lambda now: SlotShare("k", most, now))
+        world.run(2.0)
+        self.open = self.peak = 0
+        self._until = world.now
+        self._area = 0.0
+        for name, share in world.shares.items():
+            assert isinstance(share, SlotShare), name
+            self._arrive(share, per_s / 8)
+        world.run(22.0)
+        self._count(0)
+        self.mean = self._area / 20.0
+
+    def _arrive(self, share: SlotShare, per_s: float) -> None:
+        def arrive() -> None:
+            if share.admits(self.world.now):
+                share.begin()
+                self._count(1)
+                self.world.at(self.world.now + 2.0, end)
+            self._arrive(share, per_s)
+
+        def end() -> None:
+            share.end(2.0)
+            self._count(-1)
+
+        self.world.at(self.world.now + self.world.rng.expovariate(per_s), arrive)
+
+    def _count(self, more: int) -> None:
+        self._area += self.open * (self.world.now - self._until)
+        self._until = self.world.now
+        self.open += more
+        self.peak = max(self.peak, self.open)
+
+
+@each_case("most, per_s, least", [(200, 300, 0.85), (40, 100, 0.85), (40, 10, 0.4)])
+def test_eight_replicas_have_as_many_requests_at_a_time_as_the_limit_says(
+    most: int, per_s: float, least: float
+) -> None:
+    streams = Streams(most, per_s)
+    assert streams.peak <= most
+    assert streams.mean >= least * most
 
 
 class SharedSlots(RuleBasedStateMachine):
