@@ -116,7 +116,7 @@ class Attempts:
             routed.metrics.bytes_in += sum(map(len, payload))
             if self._shares is not None:
                 self._shares.dispatched(exchange)
-        if routed.slo is not None or (exchange.charge is not None and exchange.charge.counts_tokens and routed.stream):
+        if routed.slo is not None or (exchange.tenant is not None and routed.stream and self._counts_tokens(exchange)):
             receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)
         if exchange.refs is not None:
             receiver = self._owners.receiver(exchange, pod.id, receiver)
@@ -126,6 +126,10 @@ class Attempts:
         self._upstream.send(
             pod.address, payload, receiver, routed.timeouts, head_only=head_only, fresh=fresh, pool=routed.pool
         )
+
+    def _counts_tokens(self, exchange: Exchange) -> bool:
+        """Whether the tokens of a tenant's answer are to be known, also of a stream without usage."""
+        return self._shares is not None or (exchange.charge is not None and exchange.charge.counts_tokens)
 
     # What the relay reports
 

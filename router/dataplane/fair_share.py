@@ -192,13 +192,15 @@ class FairShares:
         self._add(charge, charge.prompt + charge.answer)
         return charge
 
-    def settle(self, charge: ServiceCharge, answer: int | None) -> None:
-        """The request ended. `answer`: the tokens of its answer; None if they are not known."""
+    def settle(self, charge: ServiceCharge, answer: int | None, *, whole: bool = True) -> None:
+        """The request ended. `answer`: the tokens of its answer; None if they are not known. `whole`: it shows how long
+        the tenant's answers are."""
         counter = charge.counter
         charge.shares.closes(counter)
         if answer is None:
             return
-        counter.answer_tokens += ANSWER_ALPHA * (answer - counter.answer_tokens)
+        if whole:
+            counter.answer_tokens += ANSWER_ALPHA * (answer - counter.answer_tokens)
         self._add(charge, answer - charge.answer)
 
     def refund(self, charge: ServiceCharge) -> None:

@@ -41,12 +41,19 @@ class TenantShares:
         if status == _TOO_MANY or status >= _FAILED or (not status and not left):
             self._shares.refund(charge)
         else:
-            self._shares.settle(charge, None if relay is None else _answer_tokens(relay.tail))
+            answer = None if relay is None else _answer_tokens(exchange, relay)
+            self._shares.settle(charge, answer, whole=not left)
+        if exchange.charge is None and exchange.routed.slo is None:
+            exchange.routed.meter = None  # by its relay it points back
         if self.on_ended is not None:
             self.on_ended(charge.pool)
 
 
-def _answer_tokens(tail: bytes) -> int | None:
-    """Tokens of the answer as its usage has them; None where it has none."""
-    used = tokens(tail)
-    return used.get("completion_tokens", 0) if used else None
+def _answer_tokens(exchange: Exchange, relay: AnswerRelay) -> int | None:
+    """Tokens of the answer by its usage; without it an event of a stream is a token, and another answer is as was
+    expected."""
+    used = tokens(relay.tail)
+    if used:
+        return used.get("completion_tokens", 0)
+    meter = exchange.routed.meter
+    return max(0, meter.tokens()) if meter is not None and relay.sse else None

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from router.dataplane.http.chunked import LAST_CHUNK
 from router.settings import Limits, PolicySpec, Pool, TenantSettings
 from tests.fakes.known_keys import access_of, bearer
 from tests.fakes.memory_client_and_pods import SSE_HEAD, Client, event, ok
@@ -31,8 +32,9 @@ class SharedRig(Rig):
         super().__enter__()
         return self
 
-    def ask(self, tenant: str, prompt: str = "hi", most: int = 10, *headers: str) -> Client:
-        body = {"model": "m", "max_tokens": most, "messages": [{"role": "user", "content": prompt}]}
+    def ask(self, tenant: str, prompt: str = "hi", most: int = 10, *headers: str, stream: bool = False) -> Client:
+        messages = [{"role": "user", "content": prompt}]
+        body: dict[str, object] = {"model": "m", "max_tokens": most, "messages": messages, "stream": stream}
         return self.asks(json.dumps(body).encode(), bearer(tenant), *headers)
 
     def counted(self, tenant: str) -> float:
@@ -129,11 +131,18 @@ def test_a_client_that_leaves_leaves_nothing_behind_whether_it_waits_or_is_serve
         rig.assert_clean()
 
 
-def test_a_stream_that_is_broken_off_is_charged_as_it_was_expected() -> None:
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_stream_without_usage_is_charged_by_its_events(leaves: bool) -> None:
     with SharedRig() as rig:
-        client = rig.ask("a")
-        rig.asked().sends(SSE_HEAD, event("x"))
-        client.leaves()
+        client = rig.ask("a", "x" * 4000, 0, stream=True)
+        waiting = rig.ask("b")  # so that what is charged stays to be seen
+        begun = rig.counted("a")
+        pod = rig.asked()
+        pod.sends(SSE_HEAD, *[event("x") for _ in range(1002)])
+        client.leaves() if leaves else pod.sends(LAST_CHUNK)
+        assert rig.counted("a") == begun - 256 + 1000
+        rig.asked().sends(ok(usage(1)))
+        assert waiting.answer().status == 200
         rig.assert_clean()
 
 
