@@ -20,6 +20,7 @@ from router.dataplane.request import owned_state, state_refs
 from router.dataplane.request.openai import Call
 from router.dataplane.request.paths import METHODS, is_management
 from router.dataplane.request.routes import Route
+from router.dataplane.request.tenant_routes import check_batch
 from router.dataplane.routing import Routing, check_encoding
 from router.errors import GatewayError, MissingModel, NoPodAvailable, OwnerGone, StateNotFound
 from schedulers.types import PodId
@@ -85,9 +86,11 @@ class StatefulRequests:
     def _take_own(self, exchange: Exchange, tenant: Tenant, path: bytes) -> bool:
         """As `take`, for a tenant: what it names must be its own. Nothing is asked for at the pods."""
         check_encoding(exchange.header_map)
+        check_batch(exchange.method, path, tenant)
         kind = exchange.header_map.get(b"content-type", b"")
         ids = owned_state.named(exchange.method, path, kind, exchange.body)
-        if ids or not state_refs.keeps_nothing(exchange.body):
+        gives = owned_state.gives_ids_out(exchange.method, path)
+        if gives and (ids or not state_refs.keeps_nothing(exchange.body)):
             exchange.refs = ids
         if not ids:
             return False

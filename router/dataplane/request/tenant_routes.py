@@ -19,6 +19,7 @@ from router.errors import PermissionDenied
 from router.settings import Pool, Timeouts
 
 RESPONSES: Final = b"/v1/responses"
+_BATCHES: Final = re.compile(rb"/v1/(?:messages/)?batches/*")
 
 MOST_NAMES: Final = 10_000
 """Names of models whose permission is kept, by tenant. A client may invent names, so all are forgotten then."""
@@ -61,6 +62,13 @@ def check_upgrade(path: bytes, tenant: Tenant) -> None:
         raise PermissionDenied("The Responses API is served over HTTP here, not over a WebSocket.")
     if EVERYTHING not in tenant.models:
         raise PermissionDenied("This key may use some models only, and the messages of a WebSocket may name any.")
+
+
+def check_batch(method: bytes, path: bytes, tenant: Tenant) -> None:
+    """Raise PermissionDenied for a new batch of a tenant that may not use all models, whatever model its body names:
+    each request of a batch names its own. `path` is as engines read it."""
+    if EVERYTHING not in tenant.models and method == b"POST" and _BATCHES.fullmatch(path):
+        raise PermissionDenied("This key may use some models only, and the requests of a batch may name any.")
 
 
 def _seen_by(tenant: Tenant, routes: Routes) -> Routes:

@@ -125,6 +125,25 @@ def test_a_list_is_refused_and_an_own_file_is_not() -> None:
         rig.asked().sends(ok(b"content"))
 
 
+def test_ids_in_what_a_file_holds_are_not_the_tenants_own() -> None:
+    with OwnersRig(pods=1) as rig:
+        rig.creates("a", "resp_1")
+        rig.creates("b", "file_2", "/v1/files")
+        for path in ("/v1/files/file_2/content", "/v1/files/file_2%2Fcontent"):
+            rig.client().sends(get(path, KEYS["b"]))
+            rig.asked().sends(ok(b'{"id":"resp_1"}'))
+        assert rig.refused(get("/v1/responses/resp_1", KEYS["b"]))[:2] == (404, "not_found")
+
+
+def test_ids_in_what_is_read_of_a_thing_are_the_tenants_own() -> None:
+    with OwnersRig(pods=1) as rig:
+        rig.creates("a", "batch_1", "/v1/batches")
+        rig.client().sends(get("/v1/batches/batch_1", KEYS["a"]))
+        rig.asked().sends(ok(b'{"id":"batch_1","output_file_id":"file_2"}'))
+        rig.client().sends(get("/v1/files/file_2/content", KEYS["a"]))
+        rig.asked().sends(ok(b"{}"))
+
+
 def test_a_body_that_names_a_model_without_permission_is_refused_though_the_thing_is_the_tenants_own() -> None:
     with OwnersRig() as rig:
         rig.creates("some", "thread_1", "/v1/threads")
@@ -132,8 +151,10 @@ def test_a_body_that_names_a_model_without_permission_is_refused_though_the_thin
         assert rig.refused(post(run, KEYS["some"], path="/v1/threads/thread_1/runs"))[:2] == (404, "model_not_found")
         rig.client().sends(post(b'{"role":"user"}', KEYS["some"], path="/v1/threads/thread_1/messages"))
         rig.asked().sends(ok(b"{}"))
-        batch = post(b'{"input_file_id":"thread_1"}', KEYS["some"], path="/v1/batches")
-        assert rig.refused(batch)[:2] == (400, "missing_model")
+        for model in ("", '"model":"m",'):
+            body = f'{{{model}"input_file_id":"thread_1","requests":[]}}'.encode()
+            for path in ("/v1/batches", "/v1/%62atches/", "/v1/messages/batches"):
+                assert rig.refused(post(body, KEYS["some"], path=path))[:2] == (403, "permission_denied")
 
 
 def test_what_is_in_a_pool_that_the_tenant_may_no_longer_use_does_not_exist() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -76,6 +77,8 @@ def test_an_id_is_found_in_every_spelling_of_json(name: str, id: str, data: st.D
         (rb'{"conversation":{"a":{"id":"x"},"id":"conv_1"}}', ["conv_1"]),
         (rb'{"conversation":{"id":"conv_1"},"conversation":{"\u0069d":"conv_2"}}', ["conv_2"]),
         (rb'{"tools":[{"container":{"file_ids":["file_1" , "file\u005f2"]}}]}', ["file_1", "file_2"]),
+        (rb'{"conversation":["id"]}', []),
+        (rb'{"conversation":{"id":7}}', []),
         (rb'{"file_ids":[],"file_id":"","previous_response_id":null}', []),
         (rb'{"input":"\"file_id\": \"file_1\"","temperature":NaN}', []),
         (rb'{"properties":{"file_id":{"type":"string"}}}', []),
@@ -102,11 +105,23 @@ def test_a_form_names_nothing() -> None:
         b'{"a":',
         b'{"conversation":{"id":',
         json.dumps({"file_ids": [f"f{at}" for at in range(MOST_NAMED + 1)]}).encode(),
+        json.dumps({"file_ids": [""] * (MOST_NAMED + 1)}).encode(),
     ],
 )
 def test_what_cannot_be_read_for_sure_is_refused(body: bytes) -> None:
     with pytest.raises(BadRequest):
         in_body(body)
+
+
+def test_a_conversation_of_many_parts_makes_no_objects() -> None:
+    for body in (b'{"conversation":[%b[]]}', b'{"conversation":{"a":[%b[]]}}'):
+        body %= b"[]," * 50_000
+        tracemalloc.start()
+        try:
+            assert in_body(body) == []
+            assert tracemalloc.get_traced_memory()[1] < 5 * len(body)
+        finally:
+            tracemalloc.stop()
 
 
 def test_an_id_that_the_client_chooses_is_refused() -> None:
