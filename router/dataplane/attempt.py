@@ -111,7 +111,7 @@ class Attempts:
         receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
         payload = self._identity.request(exchange, pod)
         sent_at = relay.sent_at = self._clock()
-        if exchange.attempts == 1:
+        if exchange.attempts == 1 and not exchange.stale_tries:  # once for each request
             routed.metrics.overhead.observe(sent_at - exchange.arrived)
             routed.metrics.bytes_in += sum(map(len, payload))
             if self._shares is not None:

@@ -95,6 +95,21 @@ def test_a_request_is_charged_once_and_settled_by_its_usage() -> None:
         rig.assert_clean()
 
 
+def test_a_request_over_a_stale_connection_is_charged_once() -> None:
+    with SharedRig() as rig:
+        rig.ask("a", "x" * 4000, 10)
+        rig.asked().sends(ok(usage(10)))
+        before = rig.counted("a")
+        rig.ask("a", "x" * 4000, 10)
+        once = rig.counted("a")
+        rig.asked().dies()
+        assert rig.counted("a") == once > before
+        rig.asked().sends(ok(usage(10)))
+        assert rig.shares is not None
+        assert rig.shares.counter("main", "a").open == 0
+        rig.assert_clean()
+
+
 @pytest.mark.parametrize("headers", [(), ("x-turnout-pool: main",)])
 def test_what_a_tenant_uses_alone_is_not_held_against_it(headers: tuple[str, ...]) -> None:
     with SharedRig() as rig:
