@@ -30,6 +30,7 @@ def salt(body: bytes, tenant: Tenant = APART, path: bytes = CHAT) -> object:
         (b'{"cache_salt":"mine"}', "a:mine"),
         (b'{"cache_salt":"b:"}', "a:b:"),
         (b'{"cache_salt":7}', "a:"),
+        (b'{"cache_salt":[[],[]]}', "a:"),
         (rb'{"cache\u005fsalt":"mine"}', "a:mine"),
         (b'{"cache_salt":"x","cache_salt":"y","temperature":NaN}', "a:y"),
         ('{"cache_salt":"mine"}'.encode("utf-16"), "a:mine"),
@@ -38,7 +39,8 @@ def salt(body: bytes, tenant: Tenant = APART, path: bytes = CHAT) -> object:
 )
 def test_an_isolated_tenants_salt_begins_with_its_name(body: bytes, expected: str) -> None:
     assert salt(body) == expected
-    assert salt(body, path=b"/v1/chat/%63ompletions") == expected
+    for path in (b"/v1/chat/%63ompletions", b"/v1//chat/completions", b"/v1/chat/completions/"):
+        assert salt(body, path=path) == expected
 
 
 def test_the_salt_of_another_tenants_client_is_never_that_of_an_isolated_one() -> None:
