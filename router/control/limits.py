@@ -65,11 +65,15 @@ class LimitedHttp(HttpToolsProtocol):
 
     pace: AddressPace
     """Of the server."""
+    rules = 0
+    """Of the server, too: another number whenever other clients than before may be let in."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.logger = _seldom
-        self._client = ""
+        self._let_in_by = self.rules
+        self.counted_for = ""
+        """The client for which it counts."""
         self._due: asyncio.TimerHandle | None = None
         self._taken: asyncio.TimerHandle | None = None
         self._answers = 0
@@ -80,8 +84,8 @@ class LimitedHttp(HttpToolsProtocol):
         """See asyncio.Protocol."""
         super().connection_made(transport)
         address = self.client[0] if self.client is not None else ""
-        client = self._client = counted_for(address)
-        each = sum(isinstance(other, LimitedHttp) and other._client == client for other in self.connections)
+        client = self.counted_for = counted_for(address)
+        each = sum(isinstance(other, LimitedHttp) and other.counted_for == client for other in self.connections)
         if (
             len(self.connections) > MAX_CONNECTIONS
             or each > MAX_CONNECTIONS_EACH
@@ -121,6 +125,8 @@ class LimitedHttp(HttpToolsProtocol):
             # With an authority of its own, or `*`: it could differ from the Host header, which is what is checked.
             raise ValueError("the target of a request is a path")
         super().on_headers_complete()
+        if self._let_in_by != self.rules:
+            self.cycle.keep_alive = False  # answered, and none follows: its certificate may be revoked
         if len(self.pipeline) > MAX_PIPELINED:
             self.transport.abort()
             raise ValueError("too many requests at once")  # or the rest of what came would be read

@@ -14,9 +14,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from router.address import ListenAddress, bind
-from router.control.address_pace import AddressPace
+from router.control.address_pace import AddressPace, counted_for
 from router.control.limits import (
     MAX_CONNECTIONS,
+    MAX_CONNECTIONS_EACH,
     MOST_WAIT_S,
     REQUEST_S,
     REQUESTS_BURST,
@@ -101,6 +102,10 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._make = make
         self._acceptor = Acceptor(PortOptions(tls), self, REQUEST_S) if tls is not None else None
+        if tls is not None:
+            tls.on_clients_changed = self.retire
+        self._handshakes: dict[asyncio.BaseProtocol, str] = {}
+        """Connections in their handshake, and the client of each."""
         self.accepting = asyncio.Event()
         self._ending = asyncio.Event()
 
@@ -129,20 +134,39 @@ class _Server(uvicorn.Server):
         if self._acceptor is not None:
             self._acceptor.close()
 
+    def retire(self) -> None:
+        """Have every connection that is open now, or in its handshake, close after one more request."""
+        self._make.rules += 1
+
     def room(self) -> bool:
         """See `Acceptance`."""
         arrivals = self._acceptor.arrivals if self._acceptor is not None else ()
         return len(self.server_state.connections) + DESCRIPTORS * len(arrivals) < MAX_CONNECTIONS
+
+    def counted_for(self, peer: str) -> str:
+        """See `Acceptance`."""
+        return counted_for(peer)
+
+    def crowded(self, client: str, silent: int) -> bool:
+        """See `Acceptance`. Of one address at most half of all: the others are left for probes."""
+        arriving = silent + sum(each == client for each in self._handshakes.values())
+        connected: int = sum(
+            isinstance(each, LimitedHttp) and each.counted_for == client for each in self.server_state.connections
+        )
+        return connected + DESCRIPTORS * arriving >= MAX_CONNECTIONS_EACH
 
     def protocol(self, peer: str) -> asyncio.BaseProtocol | None:
         """See `Acceptance`. A handshake counts like a request, and costs more."""
         if self._make.pace.wait_s(peer) > MOST_WAIT_S:
             return None
         self._make.pace.count(peer)
-        return self._make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        made = self._make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        self._handshakes[made] = counted_for(peer)
+        return made
 
-    def given_up(self, _protocol: asyncio.BaseProtocol) -> None:
+    def given_up(self, protocol: asyncio.BaseProtocol) -> None:
         """See `Acceptance`."""
+        self._handshakes.pop(protocol, None)
 
     def not_tls(self, _peer: str) -> bytes:
         """See `Acceptance`."""

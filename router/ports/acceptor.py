@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
@@ -57,6 +58,13 @@ class Acceptance(Protocol):
     def room(self) -> bool:
         """Whether another connection may be accepted; otherwise it is closed at once."""
 
+    def counted_for(self, peer: str, /) -> str:
+        """Who a connection from this address is counted for."""
+
+    def crowded(self, client: str, silent: int, /) -> bool:
+        """Whether a client has too many connections for another one, which is closed at once. So many of them have sent
+        nothing: there is no protocol for those yet."""
+
     def protocol(self, peer: str, /) -> asyncio.BaseProtocol | None:
         """The protocol of a connection from this address, before its handshake; None refuses it."""
 
@@ -76,6 +84,8 @@ class Acceptor:
         self.owner = owner
         self.timeout_s = timeout_s
         self.arrivals: set[Arrival] = set()
+        self.silent: Counter[str] = Counter()
+        """Connections by client for which there is no protocol yet, except those of proxies that have not named one."""
         self._socket: socket.socket | None = None
         self._resume: asyncio.TimerHandle | None = None
 
@@ -125,6 +135,20 @@ class Acceptor:
             accepted.setblocking(False)
             Arrival(self, accepted, str(address[0])).begin()
 
+    def counted(self, peer: str) -> str | None:
+        """Count a connection, and return the client for which it counts; None where that has too many."""
+        client = self.owner.counted_for(peer)
+        if self.owner.crowded(client, self.silent[client]):
+            return None
+        self.silent[client] += 1
+        return client
+
+    def uncount(self, client: str) -> None:
+        """Count one connection of this client less."""
+        self.silent[client] -= 1
+        if not self.silent[client]:
+            del self.silent[client]
+
 
 class Arrival:
     """One connection until it speaks HTTP: its PROXY header, the first byte, the handshake."""
@@ -138,6 +162,8 @@ class Arrival:
         """What was read of a PROXY header that is not whole."""
         proxies = acceptor.options.proxies
         self._proxied = proxies is not None and proxies(peer)
+        self._client: str | None = None
+        """For whom it counts as silent, while it does."""
         self._refused = False
         self._loop = asyncio.get_running_loop()
         self._ends_at = self._loop.time() + acceptor.timeout_s
@@ -147,18 +173,33 @@ class Arrival:
     def begin(self) -> None:
         """Look at what the client sent, now and whenever it sends."""
         self._acceptor.arrivals.add(self)
+        if not self._proxied and not self._counts():
+            return
         self._loop.add_reader(self._socket, self._readable)
         self._readable()
 
     def close(self) -> None:
         """Let go of the connection, wherever it is. Safe to call twice."""
         self._acceptor.arrivals.discard(self)
+        self._uncount()
         self._due.cancel()
         if self._handshake is not None:
             self._handshake.cancel()
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._socket.close()
+
+    def _counts(self) -> bool:
+        """Count it for its client; False where it was closed, because that has too many."""
+        self._client = self._acceptor.counted(self._peer)
+        if self._client is None:
+            self.close()
+        return self._client is not None
+
+    def _uncount(self) -> None:
+        if self._client is not None:
+            self._acceptor.uncount(self._client)
+            self._client = None
 
     def _readable(self) -> None:
         try:
@@ -187,7 +228,7 @@ class Arrival:
         self._socket.recv(header.size - len(self._header))
         self._proxied = False
         self._peer = header.client or self._peer
-        return True
+        return self._counts()
 
     def _look(self) -> None:
         if self._options.tls is not None:
@@ -199,6 +240,7 @@ class Arrival:
                 self._refuse(self._acceptor.owner.not_tls(self._peer))
                 return
         self._loop.remove_reader(self._socket)
+        self._uncount()
         protocol = self._acceptor.owner.protocol(self._peer)
         if protocol is None:
             self.close()

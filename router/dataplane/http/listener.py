@@ -150,6 +150,15 @@ class Listener(Generic[R]):
         arrivals = self._acceptor.arrivals if self._acceptor is not None else ()
         return len(self.edges) + DESCRIPTORS * len(arrivals) < self.most + _REFUSALS
 
+    def counted_for(self, peer: str) -> str:
+        """See `Acceptance`."""
+        return client_of(peer)
+
+    def crowded(self, client: str, silent: int) -> bool:
+        """See `Acceptance`."""
+        most_each = self.limits.max_connections_per_client
+        return bool(most_each) and self._by_client.get(client, 0) + silent >= most_each + _REFUSALS
+
     def protocol(self, peer: str) -> asyncio.BaseProtocol | None:
         """See `Acceptance`. A client beyond its limit is answered, unless it has many connections too many."""
         edge = self.connect()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 
 import httpx
 import pytest
@@ -13,7 +14,10 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router.address import ListenAddress, bind
+from router.client_settings import ServerTls
 from router.control.server import ControlServer
+from router.ports.tls import PortTls
+from tests.fakes.certificates import Authority
 
 HELLO: ASGIApp = PlainTextResponse("hello")
 LOOPBACK = ListenAddress(f"127.1.{os.getpid() >> 8 & 255}.{os.getpid() & 255}", 0)
@@ -119,6 +123,54 @@ def test_it_listens_on_ipv6_loopback() -> None:
             pytest.skip("no IPv6 loopback here")
         async with httpx.AsyncClient(trust_env=False, verify=False) as client:
             assert (await client.get(f"http://{server.address}/")).text == "hello"
+        await server.stop()
+
+    asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> PortTls:
+    pair = Authority(tmp_path_factory.mktemp("authority")).issue()
+    return PortTls("control", ServerTls(cert_file=str(pair.cert), key_file=str(pair.key)))
+
+
+@pytest.mark.needs("openssl")
+def test_an_address_with_silent_connections_leaves_others_for_probes(tls: PortTls) -> None:
+    async def run() -> None:
+        server = ControlServer(HELLO, LOOPBACK, tls=tls)
+        await server.start()
+        where = (server.address.host, server.address.port)
+        pairs = [await asyncio.open_connection(*where) for _ in range(60)]
+        for _, writer in pairs[:10]:
+            writer.write(b"\x16")  # the first byte of a handshake that does not go on
+        closed = asyncio.gather(*(reader.read() for reader, _ in pairs[25:]), return_exceptions=True)
+        assert len(await asyncio.wait_for(closed, 60)) == 35
+        other = httpx.AsyncHTTPTransport(verify=False, local_address="127.0.0.2")
+        async with httpx.AsyncClient(transport=other, trust_env=False) as client:
+            assert (await client.get(f"https://{server.address}/")).text == "hello"
+        await server.stop()
+        for _, writer in pairs:
+            writer.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.needs("openssl")
+def test_when_other_clients_may_be_let_in_open_connections_end_after_one_more_request(tls: PortTls) -> None:
+    async def run() -> None:
+        server = ControlServer(HELLO, LOOPBACK, tls=tls)
+        await server.start()
+        unchecked = ssl.create_default_context()
+        unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+        reader, writer = await asyncio.open_connection(server.address.host, server.address.port, ssl=unchecked)
+        for last in (False, True):
+            if last:
+                assert tls.on_clients_changed is not None
+                tls.on_clients_changed()
+            writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200 ")
+        assert await reader.read() == b""
+        writer.close()
         await server.stop()
 
     asyncio.run(run())

@@ -46,11 +46,18 @@ class Owner:
 
     def __init__(self) -> None:
         self.full = False
+        self.most_silent = 100
         self.peers: list[str] = []
         self.over = 0
 
     def room(self) -> bool:
         return not self.full
+
+    def counted_for(self, peer: str) -> str:
+        return peer
+
+    def crowded(self, client: str, silent: int) -> bool:
+        return silent >= self.most_silent
 
     def protocol(self, peer: str) -> asyncio.BaseProtocol | None:
         self.peers.append(peer)
@@ -227,6 +234,29 @@ def _read(client: ssl.SSLObject) -> bytes:
         return client.read()
     except ssl.SSLWantReadError:
         return b""
+
+
+@pytest.mark.needs("openssl")
+@pytest.mark.parametrize("header", [b"", PROXY])
+def test_connections_that_have_sent_nothing_count_for_their_client(header: bytes, tls: PortTls) -> None:
+    async def scene() -> None:
+        proxies = (lambda peer: True) if header else None
+        async with accepting(PortOptions(tls, proxies)) as (acceptor, owner, port):
+            owner.most_silent = 2
+            pairs = []
+            for silent in (1, 2):
+                pairs.append(await asyncio.open_connection(HOST, port))
+                pairs[-1][1].write(header)
+                await until(lambda silent=silent: acceptor.silent.total() == silent)  # type: ignore[misc]
+            reader, writer = await asyncio.open_connection(HOST, port)
+            writer.write(header)
+            await until_closed(reader)
+            writer.close()
+            for _, writer in pairs:
+                writer.close()
+            await until(lambda: not acceptor.silent and not acceptor.arrivals)
+
+    played(scene)
 
 
 def test_a_full_port_closes_what_it_accepts_and_a_closed_one_accepts_nothing() -> None:
