@@ -306,6 +306,10 @@ def _default_pool(settings: Settings) -> Iterator[Problem]:
     if settings.default_pool and settings.default_pool not in known:
         there = f"there are {', '.join(known)}" if known else "there are none"
         yield Problem(("default_pool",), f"no pool {settings.default_pool!r}; {there}")
+    for at, pool in enumerate(settings.pools):
+        if pool.scale_from_zero_s and not pool.models and pool.name != settings.default_pool:
+            message = "an empty pool has no pod to ask for its models: name them in `models`, or no request comes to it"
+            yield Problem(("pools", at, "scale_from_zero_s"), message, "warning")
 
 
 def _keepalive(settings: Settings) -> Iterator[Problem]:

@@ -193,3 +193,12 @@ def test_a_problem_of_a_composed_policy_has_the_message_of_the_policy() -> None:
         "profile: params.scorers[0].weight must be a number from 0 up to 1000, not 'x'; "
         "params.picker.name: no picker 'bst' (did you mean 'best'?); there are: best, weighted, top_k"
     )
+
+
+def test_a_pool_that_may_be_empty_needs_its_models_named() -> None:
+    source = Discovery(source="dns://a:8000")
+    assert found(settings(pool(discovery=source, scale_from_zero_s=60.0))) == [
+        ("pools[0].scale_from_zero_s", "warning")
+    ]
+    assert found(settings(pool(discovery=source, scale_from_zero_s=60.0, models=["m"]))) == []
+    assert found(settings(pool(discovery=source, scale_from_zero_s=60.0), default_pool="a")) == []
