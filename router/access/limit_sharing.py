@@ -54,6 +54,8 @@ class LimitSharing:
         self._shares = shares
         self._store = store
         self._clock = clock
+        self._replicas = 1
+        """By the last answer."""
 
     async def begin(self) -> None:
         """Learn how many replicas share, and take a part of every limit, so that the first request finds some."""
@@ -93,13 +95,13 @@ class LimitSharing:
             _log.exception("limits were not shared")
             self._go_alone(began)
             return
-        now = self._clock()
+        now, self._replicas = self._clock(), answer.replicas
         for share, grant in zip(due, answer.grants, strict=True):
             share.answered(grant, answer.replicas, now)
 
     def _go_alone(self, since: float) -> None:
         for share in self._shares:
-            share.unanswered(since)
+            share.unanswered(since, self._replicas)
 
 
 def _is_due(share: Share, past_s: float, idle_s: float) -> bool:

@@ -125,12 +125,15 @@ class LimitRegistry:
         self._shared = shared
         self._most = most
         self.shares: list[Share] = []
-        """Of all limits that a request has met, and of the tenants' own from the start."""
+        """Of all limits that a request has met, and of those that the settings name from the start: a share that is made
+        for a request has nothing in hand."""
         self._by_key: dict[str, Share] = {}
         self._tenants = {each: _TenantRows(each) for each in tenants}
         self._sets: dict[tuple[Tenant, str, str], LimitSet] = {}
         for tenant in self._tenants:
-            self._set_of(tenant, "", "")
+            named = [(row.key if row.key != EVERYTHING else "", row.model) for row in tenant.limits]
+            for key, model in dict.fromkeys([("", ""), *named]):
+                self._set_of(tenant, key, model)
 
     def charge(self, tenant: Tenant | None, key: str, model: str) -> LimitCharge | None:
         """An empty charge for a request; None if no limit applies. `key` is the name of the client's key, `model` what

@@ -7,7 +7,8 @@ admits requests from its hand. What a request used beyond its estimate makes the
 before the next request is admitted.
 
 A request may go beyond an empty hand, once in `CALM_S`, where even an equal part of the level is less than one request:
-else small limits would refuse the first request at each replica. The debt reaches the level with the next exchange.
+else small limits would refuse the first request at each replica. So may the request that meets a limit first, before
+any exchange. The debt reaches the level with the next exchange.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ class RateShare:
         self._short_at = now
         if calm and not self.alone and self.hand >= 0.0:
             # What has flowed back since the last answer does not count: every replica would take it for its own.
-            if self._level / self._replicas < cost <= self._level:
+            first = self._answered_at == -math.inf
+            if (first or self._level / self._replicas < cost) and cost <= self._level:
                 return True
         self._needed = cost
         return False
@@ -192,16 +194,18 @@ class RateShare:
         self._answered_at = now
         self.alone = False
 
-    def unanswered(self, since: float) -> None:
-        """The ledger cannot be reached since then: units refill here, at an equal part of the rate."""
+    def unanswered(self, since: float, replicas: int = 1) -> None:
+        """The ledger cannot be reached since then: units refill here, at an equal part of the rate. `replicas`: how many
+        share, as far as is known, where the ledger was never asked for this limit."""
         self._asked_for = None
         if self.alone:
             return
         self.alone = True
         self._accrued_at = since
-        if self._answered_at == -math.inf:  # no other replica is known
-            self.hand += self.capacity
-            self._owed += self.capacity
+        if self._answered_at == -math.inf:
+            self._replicas = replicas
+            self.hand += self.capacity / replicas
+            self._owed += self.capacity / replicas
 
     def _accrue(self, now: float) -> None:
         part = self.capacity / self._replicas

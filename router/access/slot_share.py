@@ -3,7 +3,7 @@ replicas is `limit_sharing.py`'s.
 
 A replica holds whole slots: those in use, and some that it expects to need soon. All replicas' slots together are at
 most the limit (`statesync/shares.py`). As with rates, one request may go beyond the slots once in a while, where an
-equal part of the free ones is less than one.
+equal part of the free ones is less than one, and the first one before any exchange.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ class SlotShare:
             return True
         calm = now - self._short_at >= CALM_S
         self._short_at = now
-        if calm and not self.alone and self.used <= self.hand and self._level / self._replicas < 1.0 <= self._level:
-            return True
+        if calm and not self.alone and self.used <= self.hand and self._level >= 1.0:
+            if self._answered_at == -math.inf or self._level / self._replicas < 1.0:
+                return True
         self._needed = True
         return False
 
@@ -147,9 +148,11 @@ class SlotShare:
         self._answered_at = now
         self.alone = False
 
-    def unanswered(self, since: float) -> None:
-        """The ledger cannot be reached: an equal part of the slots is used."""
+    def unanswered(self, since: float, replicas: int = 1) -> None:
+        """The ledger cannot be reached: an equal part of the slots is used. `replicas`: as `RateShare.unanswered`."""
         self._asked_for = None
+        if self._answered_at == -math.inf:
+            self._replicas = replicas
         self.alone = True
 
     def __repr__(self) -> str:

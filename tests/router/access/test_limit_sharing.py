@@ -84,6 +84,33 @@ def test_while_the_store_is_gone_all_shares_go_on_alone() -> None:
     assert [share.alone for share in shares] == [True, True]
 
 
+def test_a_limit_that_is_new_while_the_store_is_gone_counts_the_replicas_known_before() -> None:
+    class Leaving:
+        replicas = 8
+
+        async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
+            if not self.replicas:
+                raise StoreUnavailable("gone")
+            return ShareAnswer(self.replicas, [ShareGrant(1, 1, 1) for _ in asks])
+
+    async def run() -> None:
+        clock, store = Clock(), Leaving()
+        shares: list[Share] = [RateShare("a", 60, clock())]
+        one = LimitSharing(shares, store, clock)
+        await one.exchange(shares)
+        store.replicas = 0
+        rate, slots = RateShare("b", 80, clock()), SlotShare("s", 16, clock())
+        shares += rate, slots
+        await one.exchange([rate, slots])
+        assert rate.hand == 10
+        for _ in range(2):
+            assert slots.admits(clock())
+            slots.begin()
+        assert not slots.admits(clock())
+
+    asyncio.run(run())
+
+
 def test_a_defect_of_the_store_is_logged_and_the_shares_go_on_alone(caplog: pytest.LogCaptureFixture) -> None:
     class Wrong:
         async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:

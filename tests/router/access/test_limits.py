@@ -139,9 +139,19 @@ def test_the_limit_of_a_model_is_one_for_all_keys_and_that_of_each_key_its_own()
     assert len({share.key for share in of.shares}) == len(of.shares)
 
 
+def test_limits_of_named_models_and_keys_are_there_before_the_first_request() -> None:
+    tenant = Tenant("search", limits=(*ROWS, TenantLimit(key="ci", model="big", max_inflight=1)))
+    of = LimitRegistry([tenant], Clock(0.0), shared=True)
+    shares = list(of.shares)
+    for model in ("m", "big"):
+        charge(tenant, of=of, key="ci", model=model)
+    assert of.shares == shares
+    take(charge(tenant, of=of, key="new"))
+
+
 def test_of_too_many_keys_the_others_share_one_limit() -> None:
     tenant = Tenant("search", limits=ROWS)
-    of = LimitRegistry([tenant], Clock(0.0), shared=False, most=3)
+    of = LimitRegistry([tenant], Clock(0.0), shared=False, most=5)
     sets = [charge(tenant, of=of, key=f"jwt:{at}").limits for at in range(9)]
     assert len(set(sets)) == 3
     assert [share.capacity for share in sets[-1].requests] == [2]

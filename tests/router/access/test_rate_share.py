@@ -145,6 +145,27 @@ def test_a_replica_that_never_reached_the_ledger_has_the_whole_limit() -> None:
     assert not made.admits(1, 0.5)
 
 
+def test_a_limit_that_is_first_met_while_the_ledger_is_away_has_the_part_of_one_replica() -> None:
+    made = share(80)
+    made.ask(0.0)
+    made.unanswered(0.0, replicas=8)
+    assert made.admits(10, 0.0)
+    made.use(10)
+    assert not made.admits(1, 0.5)
+    assert made.remaining(6.0) == pytest.approx(8)
+
+
+def test_the_request_that_meets_a_limit_first_passes_and_is_paid_for() -> None:
+    made = share(60)
+    assert not made.admits(61, 0.0)
+    made = share(60)
+    assert made.admits(1, 0.0)
+    made.use(1)
+    assert not made.admits(1, 0.1)
+    assert made.short
+    assert made.ask(0.1).owed == 1
+
+
 def test_an_answer_that_comes_too_late_changes_nothing() -> None:
     made = holding(5, 5)
     made.ask(1.0)
