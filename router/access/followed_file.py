@@ -63,6 +63,8 @@ class FollowedFile(Generic[T]):
             self._keep(stamp, error.strerror or str(error))
         except ValueError as error:
             self._keep(stamp, str(error))
+        except Exception as error:  # noqa: BLE001  a parser's defect: it must not end the look at this file and others
+            self._keep(stamp, f"{type(error).__name__}: {error}")
         else:
             self._seen = stamp
             self._use(content)

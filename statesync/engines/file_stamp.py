@@ -12,8 +12,8 @@ _log = logging.getLogger("turnout.files")
 MAX_BYTES: Final = 65536
 """Most bytes of such a file."""
 
-FileStamp = tuple[int, int, int]
-"""What changes with a file; zeros while it is away."""
+FileStamp = tuple[int, int, int, int]
+"""What changes with a file, also with who may read it; zeros while it is away."""
 
 
 def stamp_of(path: str) -> FileStamp:
@@ -21,8 +21,8 @@ def stamp_of(path: str) -> FileStamp:
     try:
         found = os.stat(path)
     except OSError:
-        return (0, 0, 0)
-    return (found.st_mtime_ns, found.st_size, found.st_ino)
+        return (0, 0, 0, 0)
+    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
 
 
 class FollowedText:

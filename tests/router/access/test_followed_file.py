@@ -77,6 +77,19 @@ def test_what_cannot_be_used_later_is_logged_once_and_changes_nothing(
     assert used == [1, 3]
 
 
+def test_a_defect_of_a_parser_changes_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def read(path: str) -> str:
+        return {"1": "one", "2": "two"}[Path(path).read_text()]
+
+    used: list[str] = []
+    followed = FollowedFile(str(path), read, used.append, _at_once)
+    for text in ("x", "2"):
+        _replace(path, text)
+        asyncio.run(followed.look())
+    assert used == ["one", "two"]
+    assert "KeyError: 'x'" in caplog.text
+
+
 def test_a_file_that_is_still_written_is_read_later(path: Path) -> None:
     used: list[int] = []
     more = ["123"]

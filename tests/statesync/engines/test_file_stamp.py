@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,27 @@ def _replace(path: Path, text: str) -> None:
 
 def test_the_stamp_changes_with_the_file_and_follows_links(tmp_path: Path) -> None:
     file, link = tmp_path / "a", tmp_path / "link"
-    assert stamp_of(str(file)) == (0, 0, 0)
+    assert stamp_of(str(file)) == (0, 0, 0, 0)
     file.write_text("one")
     link.symlink_to(file)
     before = stamp_of(str(link))
-    assert before == stamp_of(str(file)) != (0, 0, 0)
+    assert before == stamp_of(str(file)) != (0, 0, 0, 0)
     _replace(file, "two")
     assert stamp_of(str(link)) != before
+
+
+def test_the_stamp_changes_with_who_may_read_the_file_and_where_its_time_is_put_back(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("one")
+    before = stamp_of(str(file))
+    time.sleep(0.02)  # longer than the steps of the file system's clock
+    file.chmod(0o600)
+    readable = stamp_of(str(file))
+    assert readable != before
+    time.sleep(0.02)
+    file.write_text("two")
+    os.utime(file, ns=(before[0], before[0]))
+    assert stamp_of(str(file)) not in (before, readable)
 
 
 def test_the_text_is_the_file_s_and_the_last_good_one_while_it_is_away(tmp_path: Path) -> None:
