@@ -83,12 +83,15 @@ class ControlTokens:
         if len(authorization) != 1:
             raise UnknownToken(_SEVERAL if authorization else _NONE)
         scheme, _, given = authorization[0].partition(" ")
-        digest, found = _sha256(given.strip()), None
+        given = given.strip()
+        digest, found = _sha256(given), None
         for each in self._known:
             if hmac.compare_digest(digest, each.digest()) and found is None:
                 found = each
-        if found is None or scheme.lower() != "bearer":
-            raise UnknownToken(_WRONG if scheme.lower() == "bearer" and given.strip() else _NONE)
+        if scheme.lower() != "bearer" or not given:  # a `token_sha256` may be that of no text, by mistake
+            raise UnknownToken(_NONE)
+        if found is None:
+            raise UnknownToken(_WRONG)
         if found.expires is not None and aware(found.expires).timestamp() <= self._wall():
             raise UnknownToken(f"the token {found.caller.name!r} expired at {aware(found.expires).isoformat()}")
         return found.caller

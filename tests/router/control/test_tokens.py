@@ -64,6 +64,12 @@ def test_what_is_wrong_is_said_and_no_token_is() -> None:
     assert "several" in refusal(known, "Bearer sesame", "Bearer sesame")
 
 
+def test_the_hash_of_no_text_lets_nobody_in() -> None:
+    known = tokens(ControlToken(name="ci", role="operate", token_sha256=hashed("")))
+    for none in ("Bearer", "Bearer ", "bearer  "):
+        assert "needs `Authorization" in refusal(known, none), none
+
+
 def test_a_token_that_stands_in_two_places_has_the_name_that_it_was_given() -> None:
     assert tokens(ControlToken(name="ci", token_sha256=hashed("x")), token="x").caller(["Bearer x"]).name == "ci"
 
