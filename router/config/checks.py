@@ -7,6 +7,7 @@ problem that it finds.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -122,12 +123,12 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
 """Numbers that are not listed may be 0 or more."""
 
 
-def problems_in(settings: Settings) -> list[Problem]:
-    """Every problem of these settings, in the order of the file."""
+def problems_in(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Problem]:
+    """Every problem of these settings, in the order of the file. Tokens may come from `environ`."""
     return [
         *_numbers(settings, ()),
         *_ports(settings),
-        *control_checks.control_problems(settings),
+        *control_checks.control_problems(settings, environ),
         *_state(settings),
         *_choices(settings),
         *plugin_checks.plugin_problems(settings),

@@ -22,7 +22,7 @@ _SINGLE = "control.token"
 """The name of the token in `control.token`."""
 
 
-def control_problems(settings: Settings, environ: Mapping[str, str] = os.environ) -> Iterator[Problem]:
+def control_problems(settings: Settings, environ: Mapping[str, str]) -> Iterator[Problem]:
     """Problems of `control`, without its address."""
     control = settings.control
     if control.token and not TOKEN.fullmatch(control.token):

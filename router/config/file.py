@@ -97,7 +97,7 @@ def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_i
         message = f"a secret in a file gets around; set {TOKEN_VARIABLE} instead"
         problems.append(Problem(("control", "token"), message, "warning"))
     settings = overlay(with_environment(msgspec.convert(decoded, Settings), environ))
-    problems += [each for each in problems_in(settings) if not _follows(each, problems)]
+    problems += [each for each in problems_in(settings, environ) if not _follows(each, problems)]
     lined = (each._replace(line=_line_of(root, each.path)) for each in problems)
     located = [*_duplicates(root), *(attributed(each, environ) for each in lined)]
     return ParsedConfig(settings, sorted(located, key=lambda each: each.line or 0))
