@@ -67,7 +67,7 @@ def _version_1(data: bytes) -> ProxyHeader | None:
         raise BadProxyHeader(str(error)) from None
     if any(address.version != version for address in addresses):
         raise BadProxyHeader(f"an address is not of IPv{version}")
-    return ProxyHeader(size, str(addresses[0]))
+    return ProxyHeader(size, _text(addresses[0]))
 
 
 def _version_2(data: bytes) -> ProxyHeader | None:
@@ -86,7 +86,13 @@ def _version_2(data: bytes) -> ProxyHeader | None:
         return None
     if command == _LOCAL or not width:
         return ProxyHeader(size, "")
-    return ProxyHeader(size, str(ipaddress.ip_address(data[_V2_HEAD_BYTES : _V2_HEAD_BYTES + width])))
+    return ProxyHeader(size, _text(ipaddress.ip_address(data[_V2_HEAD_BYTES : _V2_HEAD_BYTES + width])))
+
+
+def _text(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    """A proxy that takes IPv4 by a socket of IPv6 names its clients so, and Python writes ::ffff:10.0.0.1 in hex."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 _VERSIONS: Final[tuple[tuple[bytes, Callable[[bytes], ProxyHeader | None]], ...]] = (

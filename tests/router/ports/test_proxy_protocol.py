@@ -11,6 +11,7 @@ from router.ports.proxy_protocol import MAX_BYTES, BadProxyHeader, ProxyHeader, 
 V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 IPV4 = bytes([203, 0, 113, 9, 10, 0, 0, 1]) + b"\x30\x39\x01\xbb"
 IPV6 = ipaddress.ip_address("2001:db8::9").packed + ipaddress.ip_address("2001:db8::1").packed + b"\x30\x39\x01\xbb"
+MAPPED = ipaddress.ip_address("::ffff:203.0.113.9").packed + IPV6[16:]
 NOTED = b"\x03\x00\x04\xde\xad\xbe\xef\xee\x00\x02hi"
 """TLVs: a checksum and one that has no meaning."""
 
@@ -22,10 +23,12 @@ def v2(command: int, family: int, rest: bytes) -> bytes:
 HEADERS = {
     b"PROXY TCP4 203.0.113.9 10.0.0.1 12345 443\r\n": "203.0.113.9",
     b"PROXY TCP6 2001:db8::9 2001:db8::1 12345 443\r\n": "2001:db8::9",
+    b"PROXY TCP6 ::ffff:203.0.113.9 ::ffff:10.0.0.1 12345 443\r\n": "203.0.113.9",
     b"PROXY UNKNOWN\r\n": "",
     b"PROXY UNKNOWN ffff:f...f:ffff ffff:f...f:ffff 65535 65535\r\n": "",
     v2(0x21, 0x11, IPV4): "203.0.113.9",
     v2(0x21, 0x21, IPV6): "2001:db8::9",
+    v2(0x21, 0x21, MAPPED): "203.0.113.9",
     v2(0x21, 0x11, IPV4 + NOTED): "203.0.113.9",
     v2(0x20, 0x00, b""): "",
     v2(0x20, 0x11, IPV4 + NOTED): "",
