@@ -125,7 +125,7 @@ class LimitRegistry:
         self._shared = shared
         self._most = most
         self.shares: list[Share] = []
-        """Of all limits that a request has met, and of those that the settings name from the start: a share that is made
+        """Of the limits that the settings name from the start, and of all that a request has met: a share that is made
         for a request has nothing in hand."""
         self._by_key: dict[str, Share] = {}
         self._tenants = {each: _TenantRows(each) for each in tenants}

@@ -195,8 +195,8 @@ class RateShare:
         self.alone = False
 
     def unanswered(self, since: float, replicas: int = 1) -> None:
-        """The ledger cannot be reached since then: units refill here, at an equal part of the rate. `replicas`: how many
-        share, as far as is known, where the ledger was never asked for this limit."""
+        """The ledger cannot be reached since then: units refill here, at an equal part of the rate. `replicas`: how
+        many share, as far as is known, where the ledger never answered for this limit."""
         self._asked_for = None
         if self.alone:
             return

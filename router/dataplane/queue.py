@@ -56,8 +56,11 @@ class RequestQueue:
     def line_up(self, exchange: Exchange) -> bool:
         """Queue the exchange of a tenant behind those that wait for its pool already, if any do: without that, a tenant
         that sends more often than others would find more of the places that were just left. And where its tenant has
-        more than its share, so that others find a place at once."""
+        more than its share, so that others find a place at once. Those that wait for a pool's first pod are lined up by
+        `hold`."""
         if exchange.tenant is None or not self._admission.lines_up(exchange, exchange.tenant):
+            return False
+        if self._awaits_first_pod(exchange):
             return False
         self._deps.dispatch.session(exchange)  # makes what policies see of it: its priority orders the queue
         self.enter(exchange)

@@ -9,10 +9,12 @@ import pytest
 
 from router.dataplane.http.chunked import LAST_CHUNK
 from router.settings import Limits, PolicySpec, Pool, TenantSettings
+from schedulers.types import Pod, PodId
 from tests.fakes.known_keys import access_of, bearer
 from tests.fakes.memory_client_and_pods import SSE_HEAD, Client, event, ok
 from tests.fakes.memory_gateway import Rig, one_pool
 
+POD = PodId("10.0.0.1:8000")
 A, B = TenantSettings(name="a"), TenantSettings(name="b", weight=2.0)
 URGENT = TenantSettings(name="urgent", priority=5)
 
@@ -92,6 +94,18 @@ def test_a_request_is_charged_once_and_settled_by_its_usage() -> None:
         rig.asked().sends(ok(usage(7)))
         for _ in waits:
             rig.asked().sends(ok(usage(7)))
+        rig.assert_clean()
+
+
+def test_all_requests_of_tenants_wait_for_the_first_pod_of_a_pool() -> None:
+    with SharedRig(pool=one_pool(scale_from_zero_s=60.0), pods=0) as rig:
+        clients = [rig.ask(tenant) for tenant in "ab" * 50]
+        rig.passes(59)
+        assert rig.admission.queued == 100
+        rig.wire.do(lambda: rig.pod_registry.on_pods("main", [Pod(POD, str(POD))]))
+        for _ in clients:
+            rig.asked().sends(ok(usage(1)))
+        assert {client.answer().status for client in clients} == {200}
         rig.assert_clean()
 
 
