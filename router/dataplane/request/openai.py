@@ -66,17 +66,27 @@ def read(content_type: bytes, body: bytes) -> Call:
 
 
 def of_query(target: bytes) -> Call:
-    """The `Call` of a request without a body, such as a WebSocket's. Its model is empty where the query names none."""
-    named = [part[6:] for part in target.partition(b"?")[2].split(b"&") if part.startswith(b"model=")]
-    model = unquote_to_bytes(named[-1].replace(b"+", b" ")) if named else b""
+    """The `Call` of a request without a body, such as a WebSocket's. Its model is empty where the query names none.
+    Raises BadRequest for a query that names two."""
+    named = [part for part in target.partition(b"?")[2].split(b"&") if _names_model(part)]
+    models = {unquote_to_bytes(part.partition(b"=")[2].replace(b"+", b" ")) for part in named}
+    if len(models) > 1:  # some engines read the first one, others the last
+        raise BadRequest("The query names two models.", param="model")
+    model = models.pop() if models else b""
     return Call(model.decode("utf-8", "replace"), (), 1, 0, True, "")
 
 
 def with_query_model(target: bytes, model: str) -> bytes:
     """The target with another model in its query, for an alias."""
     path, _, query = target.partition(b"?")
-    others = [part for part in query.split(b"&") if part and not part.startswith(b"model=")]
+    others = [part for part in query.split(b"&") if part and not _names_model(part)]
     return path + b"?" + b"&".join([*others, b"model=" + quote(model, safe="").encode()])
+
+
+def _names_model(part: bytes) -> bool:
+    """Whether a part of a query has the model, in any spelling of its name."""
+    name = part.partition(b"=")[0]
+    return (unquote_to_bytes(name) if b"%" in name else name) == b"model"
 
 
 def with_model(body: bytes, content_type: bytes, model: str) -> bytes:

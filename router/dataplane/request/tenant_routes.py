@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Collection
 from fnmatch import translate
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 from router.access.tenants import EVERYTHING, Tenant
+from router.dataplane.request.owned_state import named, plain
 from router.dataplane.request.routes import Routes, cluster_of
 from router.errors import PermissionDenied
 from router.settings import Pool, Timeouts
@@ -57,9 +57,13 @@ def may_be_served_by(tenant: Tenant, pool: Pool) -> bool:
 
 def check_upgrade(path: bytes, tenant: Tenant) -> None:
     """Raise PermissionDenied for a WebSocket whose messages may name what the tenant has no right to: they are not read
-    here, and name models and, in the Responses API, earlier responses."""
-    if unquote_to_bytes(path).startswith(RESPONSES):
+    here, and name models and, in the Responses API, earlier responses. Nor does one lead to what pods keep: an engine
+    that has no WebSocket there answers as if none had been asked for."""
+    as_read = plain(path)
+    if as_read.startswith(RESPONSES):
         raise PermissionDenied("The Responses API is served over HTTP here, not over a WebSocket.")
+    if as_read.startswith(b"/v1/") and named(b"GET", as_read, b"", b""):
+        raise PermissionDenied("What pods keep is read over HTTP here, not over a WebSocket.")
     if EVERYTHING not in tenant.models:
         raise PermissionDenied("This key may use some models only, and the messages of a WebSocket may name any.")
 

@@ -216,3 +216,23 @@ def test_an_alias_does_not_take_a_body_of_countless_fields_apart() -> None:
     finally:
         tracemalloc.stop()
     assert msgspec.json.decode(changed)["model"] == read(changed).model == "m"
+
+
+@each_case(
+    "query, model",
+    [
+        (b"", ""),
+        (b"?x=1", ""),
+        (b"?model=a+b", "a b"),
+        (b"?x=1&mod%65l=a", "a"),
+        (b"?model=a&%6dodel=%61", "a"),
+    ],
+)
+def test_the_model_of_a_query_is_found_in_every_spelling(query: bytes, model: str) -> None:
+    assert openai.of_query(b"/v1/realtime" + query).model == model
+    assert openai.of_query(openai.with_query_model(b"/v1/realtime" + query, "other")).model == "other"
+
+
+def test_a_query_that_names_two_models_is_refused() -> None:
+    with pytest.raises(BadRequest, match="two models"):
+        openai.of_query(b"/v1/realtime?model=a&mod%65l=b")

@@ -132,7 +132,9 @@ def test_permissions_of_invented_names_take_bounded_memory() -> None:
     assert not permitted("")
 
 
-@pytest.mark.parametrize("path", [b"/v1/responses", b"/v1/%72esponses"])
+@pytest.mark.parametrize(
+    "path", [b"/v1/responses", b"/v1/%72esponses", b"//v1/responses", b"/v1/files/file-1/content", b"/v1/files"]
+)
 def test_a_websocket_whose_messages_name_responses_or_models_is_refused(path: bytes) -> None:
     with pytest.raises(PermissionDenied):
         check_upgrade(path, Tenant("search"))
