@@ -30,8 +30,7 @@ class ControlClient:
         self, url: str, environ: Mapping[str, str], tls: TlsFiles = _NO_FILES, *, token_file: str = ""
     ) -> None:
         """`url` as `http://host:port`, or just `host:port`; `tls` is for `https://`. The token comes from the file, or
-        without one from
-        TURNOUT_CONTROL_TOKEN."""
+        without one from TURNOUT_CONTROL_TOKEN."""
         self._url = (url if "://" in url else f"http://{url}").rstrip("/")
         token = _read(token_file) if token_file else environ.get(TOKEN_VARIABLE, "")
         if not (token.isascii() and token.isprintable()):

@@ -13,11 +13,7 @@ TENANTS = Row(
             "Requests by tenant",
             "Requests answered.",
             "reqps",
-            (
-                Query(
-                    rate("turnout_tenant_requests_total", HERE, "tenant, status_class"), "{{tenant}} {{status_class}}"
-                ),
-            ),
+            (Query(_ANSWERED, "{{tenant}} {{status_class}}"),),
         ),
         Panel(
             "Tokens by tenant",
