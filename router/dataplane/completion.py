@@ -12,7 +12,15 @@ from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, RoutedRequest
 from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.responses import Headers, dialect_of, error_answer
-from router.errors import GatewayError, InternalError, InvalidApiKey, Overload, PermissionDenied, PodFailure
+from router.errors import (
+    GatewayError,
+    InternalError,
+    InvalidApiKey,
+    Overload,
+    PermissionDenied,
+    PodFailure,
+    TotalTimeout,
+)
 from router.telemetry.metrics import KEPT, UNSERVED
 from schedulers.types import Slo
 
@@ -130,10 +138,11 @@ class Completion:
             pod, policy = placement.pod.id, placement.policy
             self._view.release(placement.charge)
         self._admission.leave(exchange)
+        left = status == CLIENT_LEFT or _was_cut_short(exchange, error)
         if self._shares is not None:
-            self._shares.ended(exchange, relay, left=status == CLIENT_LEFT)
+            self._shares.ended(exchange, relay, left=left)
         if exchange.charge is not None and self._limits is not None:
-            self._limits.settle(exchange, relay, exchange.charge, left=status == CLIENT_LEFT)
+            self._limits.settle(exchange, relay, exchange.charge, left=left)
         if routed.slo is not None:
             if not exchange.upgrade:
                 self._count_slo(routed, routed.slo, status)
@@ -171,3 +180,8 @@ class Completion:
     def _cancel(self, exchange: Exchange) -> None:
         if exchange.relay is not None:
             exchange.relay.cancel()
+
+
+def _was_cut_short(exchange: Exchange, error: GatewayError | None) -> bool:
+    """Whether the client's own deadline ended the request: the same as if it had left."""
+    return error is not None and isinstance(error, TotalTimeout) and b"x-turnout-deadline-ms" in exchange.header_map

@@ -79,10 +79,11 @@ class SloMeter:
         return KEPT if slo.met(0.0, each_s) else SLOW
 
     def tokens(self) -> int:
-        """Tokens of the answer, by its usage; without it an event is a token, and four bytes of a whole answer."""
+        """Tokens of the answer, by its usage; without it an event is a token, and four bytes of a whole answer or of a
+        stream that is compressed."""
         found = _USAGE.findall(self._relay.tail)
         if found:
             return int(found[-1])
-        if self._relay.sse:
+        if self._relay.sse and self._events:
             return self._events - FRAMING_EVENTS
         return self._body_bytes // BYTES_PER_TOKEN

@@ -151,6 +151,25 @@ def test_a_client_that_leaves_gives_back_the_answer_that_it_did_not_get(rig: Rig
     assert 980 < tokens < 1000
 
 
+def test_a_deadline_of_the_clients_own_is_as_if_it_had_left(rig: Rig) -> None:
+    limits = limited(rig, requests_per_minute=10, tokens_per_minute=1000, max_inflight=1)
+    client = rig.asks(CHAT, SEARCH, "x-turnout-deadline-ms: 50")
+    rig.asked()
+    rig.passes(1)
+    assert client.answer().status == 504
+    requests, _, slots = (share.hand for share in limits.shares)
+    assert (int(requests), slots) == (9, 1)
+
+
+def test_a_compressed_stream_uses_tokens(rig: Rig) -> None:
+    limits = limited(rig, tokens_per_minute=6000)
+    rig.asks(CHAT.replace(b"{", b'{"stream":true,', 1), SEARCH)
+    used = b"\x1f\x8b" * 200
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n"
+    rig.asked().sends(head, b"content-length: %d\r\n\r\n" % len(used), used)
+    assert 6000 - 130 < limits.shares[0].hand < 6000 - 100
+
+
 def test_a_retry_is_charged_once(rig: Rig) -> None:
     limits = limited(rig, requests_per_minute=10, max_inflight=5)
     client = rig.asks(CHAT, SEARCH)
