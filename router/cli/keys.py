@@ -78,12 +78,12 @@ def _when(text: str) -> datetime:
         return _now() + timedelta(**{_SPANS[span[2]]: int(span[1])})
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        moment = moment.astimezone(UTC) if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):  # the latter on the first and last days that there are
         raise argparse.ArgumentTypeError(f"{text!r} is neither a span such as 90d nor a time") from None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
     if moment <= _now():
         raise argparse.ArgumentTypeError(f"{text} is over")
-    return moment.astimezone(UTC)
+    return moment
 
 
 def _now() -> datetime:

@@ -8,12 +8,12 @@ import time
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from router.access.keys import NAME, KeyNameTaken, KeyRecord, UnknownKey
 from router.access.shared_keys import SharedKeys
-from router.control.answers import ControlError
+from router.control.answers import ControlError, in_slices
 from router.control.author import Maker
 from router.control.plane import ControlPlane
 
@@ -41,11 +41,12 @@ def key_routes(plane: ControlPlane) -> APIRouter:
     """API keys: list, create, revoke."""
     router = APIRouter(prefix="/admin/keys", tags=["keys"])
 
-    @router.get("")
-    async def keys() -> list[dict[str, object]]:
+    @router.get("", response_model=list[dict[str, object]])
+    async def keys() -> Response:
         """Every key: its tenant, state and times."""
         now = time.time()
-        return [key.describe(now) for key in _shared(plane).all()]
+        text = await in_slices(_shared(plane).all(), lambda key: key.describe(now))
+        return Response(text, media_type="application/json")
 
     @router.post("", status_code=201)
     async def create(body: KeyBody, by: Maker) -> dict[str, object]:

@@ -75,6 +75,7 @@ def test_an_expiry_is_a_span_or_a_time(tmp_path: Path, text: str, least: float, 
     [
         (["create", "--tenant", "a b"], "'a b' is no name"),
         (["create", "--tenant", "a", "--expires", "soon"], "'soon' is neither a span such as 90d nor a time"),
+        (["create", "--tenant", "a", "--expires", "9999-12-31T23:59:59-14:00"], "is neither a span such as 90d nor"),
         (["create", "--tenant", "a", "--expires", "2020-01-01"], "2020-01-01 is over"),
         (["create", "--tenant", "a", "--name", "ci"], "there is a key 'ci' already"),
         (["create"], "--tenant"),
