@@ -11,8 +11,12 @@ replica's share is void when the replica is gone.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import quote
+
+LOST_S: Final = 1.0
+"""Seconds for which a ledger that has lost a limit of slots grants none but those in use: until all replicas have said
+how many that are."""
 
 
 class ShareAsk(NamedTuple):
@@ -34,7 +38,7 @@ class ShareAsk(NamedTuple):
     """Units that it used and never held; they are taken off the level, down to a whole capacity below zero."""
     age_s: float = -1.0
     """Seconds since this replica was last answered for the limit, -1.0 for never: if the ledger has lost the limit, it
-    flows from then on, so that what was used before is not granted twice."""
+    flows from then on, so that what was used before is not granted twice. See also `LOST_S`."""
 
 
 class ShareGrant(NamedTuple):
@@ -61,7 +65,7 @@ class _Limit:
 
     def __init__(self) -> None:
         self.empty_at: float | None = None
-        """When the level of a rate was zero, or will be."""
+        """When the level of a rate was zero, or will be. Of slots that were lost: when more are granted again."""
         self.shares: dict[str, float] = {}
         """By replica."""
 
@@ -78,6 +82,8 @@ class ShareLedger:
 
     def _grant(self, replica: str, live: Collection[str], ask: ShareAsk, now: float) -> ShareGrant:
         limit = self._limits.setdefault(ask.key, _Limit())
+        if not ask.rate_s and not limit.shares and ask.age_s >= 0:
+            limit.empty_at = now + LOST_S
         limit.shares = {each: share for each, share in limit.shares.items() if each in live and each != replica}
         others = sum(limit.shares.values())
         # Units in hand may be taken away, slots in use may not.
@@ -90,7 +96,8 @@ class ShareLedger:
         more = ask.want - held
         if more > 0:
             more = min(more, level)
-            if more < ask.least or more < 0:
+            lost = not ask.rate_s and limit.empty_at is not None and now < limit.empty_at
+            if more < ask.least or more < 0 or lost:
                 more = 0.0
         share = held + more
         level -= more

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statesync.shares import ShareAsk, ShareGrant, ShareLedger, share_key
+from statesync.shares import LOST_S, ShareAsk, ShareGrant, ShareLedger, share_key
 from tests.fakes.each_case import each_case
 
 LIVE = ("a", "b")
@@ -92,6 +92,14 @@ def test_units_in_hand_beyond_the_limit_are_taken_away() -> None:
 @each_case("age_s, level", [(-1.0, 60), (0.0, 0), (20.0, 20), (1000.0, 60)])
 def test_a_limit_that_the_ledger_lost_flows_from_the_last_answer_on(age_s: float, level: float) -> None:
     assert grant(ShareLedger(), "a", rate(0, 0, age_s=age_s), 500.0).level == pytest.approx(level)
+
+
+def test_of_slots_that_the_ledger_lost_only_those_in_use_are_granted_at_first() -> None:
+    ledger, known = ShareLedger(), 1.0
+    assert grant(ledger, "a", slots(3, 9)._replace(age_s=known)).share == 3
+    assert grant(ledger, "b", slots(5, 7)._replace(age_s=known), LOST_S / 2).share == 5
+    assert grant(ledger, "a", slots(3, 9)._replace(age_s=known), LOST_S / 2).share == 3
+    assert grant(ledger, "a", slots(3, 9)._replace(age_s=known), LOST_S).share == 5
 
 
 def test_different_names_never_give_one_key() -> None:

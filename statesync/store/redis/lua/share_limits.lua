@@ -1,7 +1,9 @@
 -- Shares of limits, as `ShareLedger` grants them. The time is this server's.
--- A limit is a hash: token of a live replica -> its share, '@' -> ms at which the level of a rate was zero.
+-- A limit is a hash: token of a live replica -> its share, '@' -> ms at which the level of a rate was zero, or from
+-- which on slots that were lost are granted again.
 -- KEYS tokens, then the limits
--- ARGV token, TTL in ms; then of each limit capacity, units a ms, held, want, least, owed, ms since the last answer
+-- ARGV token, TTL in ms, ms in which no lost slots are granted, then of each limit capacity, units a ms, held, want,
+-- least, owed, ms since the last answer
 -- Returns nothing if the lease is gone, else the live replicas, then of each limit its share, level and free units.
 local live, replicas = {}, 0
 for _, token in ipairs(redis.call('HVALS', KEYS[1])) do
@@ -15,7 +17,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local answer = {tostring(replicas)}
 for i = 2, #KEYS do
-  local key, at, asked = KEYS[i], 2 + (i - 2) * 7, {}
+  local key, at, asked = KEYS[i], 3 + (i - 2) * 7, {}
   keep_type(key, 'hash')
   for j = 1, 7 do
     asked[j] = tonumber(ARGV[at + j])
@@ -35,6 +37,10 @@ for i = 2, #KEYS do
   if rate > 0 then  -- units in hand may be taken away, slots in use may not
     held = math.min(held, math.max(0, capacity - others))
   end
+  if rate == 0 and #fields == 0 and age >= 0 then
+    empty_at = now + tonumber(ARGV[3])
+    redis.call('HSET', key, '@', string.format('%.4f', empty_at))
+  end
   local level = capacity - others - held
   if rate > 0 then
     empty_at = empty_at or now - (age < 0 and capacity / rate or age)
@@ -43,7 +49,7 @@ for i = 2, #KEYS do
   local more = want - held
   if more > 0 then
     more = math.min(more, level)
-    if more < least or more < 0 then
+    if more < least or more < 0 or (rate == 0 and empty_at and now < empty_at) then
       more = 0
     end
   end

@@ -82,6 +82,18 @@ def test_a_limit_of_which_the_server_knows_nothing_flows_from_the_last_answer_on
     play(server, scene)
 
 
+def test_of_slots_of_which_the_server_knows_nothing_only_those_in_use_are_granted_at_first(server: RedisServer) -> None:
+    async def scene(link: RespConnection) -> None:
+        slots = ShareAsk("slots", 10.0, 0.0, 3.0, 9.0, age_s=1.0)
+        for _ in range(2):
+            assert (await grant_shares(link, KEYS, "a", [slots])).grants[0] == (3, 7, 7)
+        with client(server) as admin:
+            admin.hincrbyfloat(KEYS.limit("slots"), "@", -60_000)
+        assert (await grant_shares(link, KEYS, "a", [slots])).grants[0].share == 9
+
+    play(server, scene)
+
+
 def test_shares_of_replicas_that_are_gone_are_removed(server: RedisServer) -> None:
     async def scene(link: RespConnection) -> None:
         slots = ShareAsk("slots", 10.0, 0.0, 9.0, 9.0)
