@@ -101,7 +101,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, make: type[LimitedHttp], tls: PortTls | None) -> None:
         super().__init__(config)
         self._make = make
-        self._acceptor = Acceptor(PortOptions(tls), self, REQUEST_S) if tls is not None else None
+        self._acceptor = Acceptor(PortOptions(tls), self, REQUEST_S, REQUEST_S) if tls is not None else None
         if tls is not None:
             tls.on_clients_changed = self.retire
         self._handshakes: dict[asyncio.BaseProtocol, str] = {}

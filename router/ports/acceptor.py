@@ -35,8 +35,7 @@ DESCRIPTORS: Final = 2
 """File descriptors of a connection during its handshake."""
 
 LINGER_S: Final = 1.0
-"""Seconds for which a refused client's bytes are read and dropped, so that no reset overtakes the answer, and for which
-a client may take to close its side of TLS."""
+"""Seconds for which a refused client's bytes are read and dropped, so that no reset overtakes the answer."""
 
 
 class PortOptions(NamedTuple):
@@ -78,11 +77,13 @@ class Acceptance(Protocol):
 class Acceptor:
     """A listening socket, and the connections that have not begun to speak HTTP."""
 
-    def __init__(self, options: PortOptions, owner: Acceptance, timeout_s: float) -> None:
-        """`timeout_s`: for everything before HTTP, after which a connection is closed."""
+    def __init__(self, options: PortOptions, owner: Acceptance, timeout_s: float, closing_s: float) -> None:
+        """`timeout_s`: for everything before HTTP, after which a connection is closed. `closing_s`: for a client of TLS
+        to take what was written before its connection was closed, and to close its side; the rest is lost."""
         self.options = options
         self.owner = owner
         self.timeout_s = timeout_s
+        self.closing_s = closing_s
         self.arrivals: set[Arrival] = set()
         self.silent: Counter[str] = Counter()
         """Connections by client for which there is no protocol yet, except those of proxies that have not named one."""
@@ -274,7 +275,10 @@ class Arrival:
             else:
                 left_s = max(0.001, self._ends_at - self._loop.time())
                 await self._loop.connect_accepted_socket(
-                    make, lent, ssl=tls.context, ssl_handshake_timeout=left_s, ssl_shutdown_timeout=LINGER_S
+                    *(make, lent),
+                    ssl=tls.context,
+                    ssl_handshake_timeout=left_s,
+                    ssl_shutdown_timeout=self._acceptor.closing_s,
                 )
         except OSError as error:  # of which ssl.SSLError is one
             if tls is not None:

@@ -32,7 +32,7 @@ _REFUSALS: Final = 64
 _PLAIN: Final = PortOptions()
 
 _HANDSHAKE_S: Final = 60.0
-"""Seconds for everything before HTTP where `timeouts.client_header_s` is off."""
+"""Seconds for everything before HTTP where `timeouts.client_header_s` is off; after it where `client_write_s` is."""
 
 
 class Listener(Generic[R]):
@@ -71,7 +71,8 @@ class Listener(Generic[R]):
         self.stopped = False
         self._keep_peers = keep_peers
         self._server: asyncio.Server | None = None
-        self._acceptor = None if port.plain else Acceptor(port, self, timeouts.client_header_s or _HANDSHAKE_S)
+        before_s, after_s = timeouts.client_header_s or _HANDSHAKE_S, timeouts.client_write_s or _HANDSHAKE_S
+        self._acceptor = None if port.plain else Acceptor(port, self, before_s, after_s)
         """Accepts in the server's place where HTTP is not the first that is spoken."""
         self._arriving: dict[Edge[R], Shed | None] = {}
         """Connections that do not speak HTTP yet, counted already; and why each will be refused."""

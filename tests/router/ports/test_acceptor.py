@@ -9,8 +9,10 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+import uvloop
 
 from loadtests.sim.ports import HOST
 from router.address import ListenAddress, bind
@@ -21,6 +23,7 @@ from tests.fakes.certificates import Authority
 from tests.fakes.waiting import until
 
 PLAIN_ANSWER = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+MUCH = 3_000_000
 PROXY = b"PROXY TCP4 203.0.113.9 10.0.0.1 12345 443\r\n"
 
 
@@ -73,7 +76,7 @@ class Owner:
 @asynccontextmanager
 async def accepting(options: PortOptions, timeout_s: float = 60.0) -> AsyncIterator[tuple[Acceptor, Owner, int]]:
     owner = Owner()
-    acceptor = Acceptor(options, owner, timeout_s)
+    acceptor = Acceptor(options, owner, timeout_s, 60.0)
     bound = bind(ListenAddress(HOST, 0))
     acceptor.start(bound, 16)
     try:
@@ -277,6 +280,30 @@ def test_a_full_port_closes_what_it_accepts_and_a_closed_one_accepts_nothing() -
             writer.close()
 
     played(scene)
+
+
+class Closing(asyncio.Protocol):
+    """Sends much, and closes the connection at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        sending: Any = transport
+        sending.write(b"x" * MUCH)
+        sending.close()
+
+
+@pytest.mark.slow
+@pytest.mark.needs("openssl")
+def test_what_was_written_before_the_end_reaches_a_slow_client(authority: Authority, tls: PortTls) -> None:
+    async def scene() -> None:
+        async with accepting(PortOptions(tls)) as (_, owner, port):
+            with patch.object(owner, "protocol", lambda peer: Closing()):
+                reader, writer = await asyncio.open_connection(HOST, port, ssl=trusting(authority), limit=1000)
+                await asyncio.sleep(1.3)
+                assert len(await reader.read()) == MUCH
+                writer.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # asyncio's own loop loses nothing
+        runner.run(scene())
 
 
 @pytest.mark.needs("openssl")
