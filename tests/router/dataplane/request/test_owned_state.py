@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.request.owned_state import MOST_NAMED, named, plain
+from router.dataplane.request.owned_state import MOST_ESCAPES, MOST_NAMED, named, plain
 from router.errors import BadRequest, PermissionDenied
 from tests.fakes.each_case import each_case
 
@@ -78,6 +78,7 @@ def test_an_id_is_found_in_every_spelling_of_json(name: str, id: str, data: st.D
         (rb'{"conversation":{"id":"conv_1"},"conversation":{"\u0069d":"conv_2"}}', ["conv_2"]),
         (rb'{"tools":[{"container":{"file_ids":["file_1" , "file\u005f2"]}}]}', ["file_1", "file_2"]),
         (rb'{"conversation":["id"]}', []),
+        (b'{"input":"%b","f\\u0069le_id":"x1"}' % (rb"\u003c\u0022\u005C\u0026\u0027" * 5000), ["x1"]),
         (rb'{"conversation":{"id":7}}', []),
         (rb'{"file_ids":[],"file_id":"","previous_response_id":null}', []),
         (rb'{"input":"\"file_id\": \"file_1\"","temperature":NaN}', []),
@@ -106,6 +107,8 @@ def test_a_form_names_nothing() -> None:
         b'{"conversation":{"id":',
         json.dumps({"file_ids": [f"f{at}" for at in range(MOST_NAMED + 1)]}).encode(),
         json.dumps({"file_ids": [""] * (MOST_NAMED + 1)}).encode(),
+        b'{"input":"%b"}' % (b"\\u0061" * (MOST_ESCAPES + 1)),
+        rb'{"file_id":"a\u003cb"}',
     ],
 )
 def test_what_cannot_be_read_for_sure_is_refused(body: bytes) -> None:
