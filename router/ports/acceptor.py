@@ -61,8 +61,8 @@ class Acceptance(Protocol):
         """Who a connection from this address is counted for."""
 
     def crowded(self, client: str, silent: int, /) -> bool:
-        """Whether a client has too many connections for another one, which is closed at once. So many of them have sent
-        nothing: there is no protocol for those yet."""
+        """Whether a client has too many connections for another one, which is closed at once. `silent` of them have
+        sent nothing: there is no protocol for those yet."""
 
     def protocol(self, peer: str, /) -> asyncio.BaseProtocol | None:
         """The protocol of a connection from this address, before its handshake; None refuses it."""

@@ -21,7 +21,7 @@ MAX_ID_BYTES: Final = 512
 READ_BYTES: Final = 65536
 """How much of an answer is read for ids. They stand at its beginning."""
 
-COLLECTIONS: Final = (
+COLLECTIONS: Final[bytes] = (
     rb"/v1/(?:responses|conversations|batches|files|uploads|videos|vector_stores|threads|assistants|evals|containers"
     rb"|(?:video|audio|images|fine_tuning)/[a-z_]+|messages/batches|chat/completions)"
 )
