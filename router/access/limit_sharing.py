@@ -31,6 +31,9 @@ TICK_S: Final = 0.02
 PATIENCE_S: Final = 0.25
 """Seconds after which an exchange counts as failed: hands hold for twice as long."""
 
+LOOKED_AT: Final = 1000
+"""Shares that are looked at in one tick, which takes a millisecond; of more, the others with the next ticks."""
+
 MOST: Final = 500
 """Shares in one exchange; the others take their turn in the next."""
 
@@ -56,6 +59,8 @@ class LimitSharing:
         self._clock = clock
         self._replicas = 1
         """By the last answer."""
+        self._looked_at = 0
+        """Where the next look begins, if there are many."""
 
     async def begin(self) -> None:
         """Learn how many replicas share, and take a part of every limit, so that the first request finds some."""
@@ -76,10 +81,17 @@ class LimitSharing:
     def due(self, now: float) -> list[Share]:
         """The shares of the next exchange, those that waited longest first if they are too many."""
         idle_s = max(IDLE_S, len(self._shares) / IDLE_PER_S)
-        found = [share for share in self._shares if _is_due(share, now - share.asked_at, idle_s)]
+        found = [share for share in self._next() if _is_due(share, now - share.asked_at, idle_s)]
         if len(found) > MOST:
             found = sorted(found, key=lambda share: share.asked_at)[:MOST]
         return found
+
+    def _next(self) -> Sequence[Share]:
+        if len(self._shares) <= LOOKED_AT:
+            return self._shares
+        at = self._looked_at if self._looked_at < len(self._shares) else 0
+        self._looked_at = at + LOOKED_AT
+        return self._shares[at : at + LOOKED_AT]
 
     async def exchange(self, due: Sequence[Share]) -> None:
         """One exchange, for these shares. Never raises."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from router.access import limit_sharing
-from router.access.limit_sharing import IDLE_PER_S, IDLE_S, MOST, RENEW_S, LimitSharing
+from router.access.limit_sharing import IDLE_PER_S, IDLE_S, LOOKED_AT, MOST, RENEW_S, LimitSharing
 from router.access.limits import Share
 from router.access.rate_share import RateShare
 from router.access.slot_share import SlotShare
@@ -53,6 +53,19 @@ def test_of_too_many_shares_those_that_waited_longest_come_first() -> None:
     due = sharing(*shares).due(1002.0)
     assert len(due) == MOST
     assert set(shares[50:]) <= set(due)
+
+
+def test_many_shares_are_looked_at_in_turn() -> None:
+    shares = [RateShare(str(at), 60, 1000.0) for at in range(2 * LOOKED_AT + 10)]
+    for share in shares:
+        share.ask(1001.0)
+    short = shares[5::LOOKED_AT]
+    for share in short:
+        share.answered(ShareGrant(0, 60, 60), 1, 1001.0)
+        share.ask(1001.0)
+        assert not share.admits(30, 1001.0)
+    one = sharing(*shares)
+    assert [one.due(1001.1) for _ in range(6)] == [[share] for share in short] * 2
 
 
 def test_two_replicas_share_a_limit_through_their_store() -> None:
