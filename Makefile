@@ -10,10 +10,8 @@ OTHER_PYTHON := 3.13
 # The distribution's own Python is an optimised build (PGO); one that pyenv made often is not, and a third slower.
 BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
 BIN := .venv/bin
-# Three test processes on two cores: slow tests mostly wait for the processes they started.
+# Three test processes on two cores: tests also wait, for processes that they started and for time-outs.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
-# The unit tests do not wait: a third process would only import and collect everything once more.
-UNIT_WORKERS ?= $(shell nproc)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 QUICK := not realtime and not vllm and not clients
 UNIT := -m "not slow and $(QUICK)"
@@ -68,7 +66,7 @@ policy-model: setup programs  ## 10,000 random histories of three replicas and a
 unit unit-other: export HYPOTHESIS_PROFILE ?= quick
 
 unit: setup  ## the tests that start no process; a quarter of the examples of a property
-	$(PYTEST) -n $(UNIT_WORKERS) $(UNIT) $(ARGS)
+	$(PYTEST) $(UNIT) $(ARGS)
 
 unit-other: setup  ## the same on a second Python, where there is one
 	@other=$$(scripts/find-python $(OTHER_PYTHON))
@@ -76,7 +74,7 @@ unit-other: setup  ## the same on a second Python, where there is one
 	if [[ -z $$other ]]; then echo "no python$(OTHER_PYTHON) here: the unit tests ran on one Python only"; exit 0; fi
 	scripts/setup-venv .venv313 "$$other" dev
 	echo ".venv313/bin/python -m pytest $(UNIT)"
-	.venv313/bin/python -m pytest -n $(UNIT_WORKERS) $(UNIT) $(ARGS)
+	.venv313/bin/python -m pytest -n $(WORKERS) $(UNIT) $(ARGS)
 
 coverage: setup programs  ## what `make test` covers of the three packages, in the tests' own processes
 	$(PYTEST) -m "$(QUICK)" -q --cov --cov-report=term $(ARGS)
