@@ -36,6 +36,9 @@ _DATE_S = 1.0
 _GRACE_S = 2
 """Seconds that answers under way get when the port closes; they are all short."""
 
+_SET_UP = 3
+"""Turns of the loop from the moment that it accepts a connection until its protocol knows it."""
+
 
 class ControlServer:
     """The control port."""
@@ -183,6 +186,7 @@ class _Server(uvicorn.Server):
             self._acceptor.abort()
         for listening in sockets or ():
             listening.close()
-        await asyncio.sleep(0)  # a connection that was just accepted is set up then
+        for _ in range(_SET_UP):
+            await asyncio.sleep(0)  # one that was just accepted is known then
         if self.server_state.connections or self.server_state.tasks:
             await super().shutdown(sockets)

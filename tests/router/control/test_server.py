@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -68,6 +69,23 @@ def test_on_an_inherited_socket_it_answers_open_connections_after_it_stopped_acc
                 accepted.close()
             await server.stop()
         lent.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("turns", range(10))
+def test_a_connection_that_comes_as_it_stops_is_closed(turns: int) -> None:
+    async def run() -> None:
+        server = ControlServer(HELLO, LOOPBACK)
+        await server.start()
+        stopping = asyncio.create_task(server.stop())  # noqa: TID251  awaited here
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        with contextlib.suppress(ConnectionError), socket.create_connection(server.address) as client:
+            await stopping
+            client.settimeout(0.0)
+            assert client.recv(1) == b"", "closed, and not left to the loop's end"
+        await stopping
 
     asyncio.run(run())
 
