@@ -79,7 +79,7 @@ ANSWER_TOKENS: Final = 256
 KV_FULL: Final = 0.9
 """Share of a KV cache beyond which requests wait: the ones in the batch grow, and an engine that has no block left for
 them throws out the newest. With 1.0 the mean time to first token of coding agents at their recorded rate x 6, 8 and 10
-was 0.56, 1.09 and 4.8 s, with 0.9 it is 0.52, 0.99 and 3.3 s (8 pods)."""
+was 0.73, 2.6 and 3.8 s, with 0.9 it is 0.59, 1.7 and 6.0 s (8 pods): better until the fleet is far past saturation."""
 
 STAY_S: Final = 8.0
 """Seconds a request is assumed to stay on a pod on which none has ended yet."""

@@ -181,12 +181,15 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._ending.wait(), _DATE_S)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # asyncio before 3.12 loses a connection that it accepts in the turn in which its server closes.
+        for listening in sockets or ():
+            asyncio.get_running_loop().remove_reader(listening)
+        for _ in range(_SET_UP):
+            await asyncio.sleep(0)
         self.stop_accepting()
         if self._acceptor is not None:
             self._acceptor.abort()
         for listening in sockets or ():
             listening.close()
-        for _ in range(_SET_UP):
-            await asyncio.sleep(0)  # one that was just accepted is known then
         if self.server_state.connections or self.server_state.tasks:
             await super().shutdown(sockets)
