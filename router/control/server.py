@@ -183,7 +183,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # asyncio before 3.12 loses a connection that it accepts in the turn in which its server closes.
         for listening in sockets or ():
-            asyncio.get_running_loop().remove_reader(listening)
+            if listening.fileno() >= 0:
+                asyncio.get_running_loop().remove_reader(listening)
         for _ in range(_SET_UP):
             await asyncio.sleep(0)
         self.stop_accepting()
