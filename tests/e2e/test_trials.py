@@ -124,6 +124,7 @@ def test_a_canary_that_sends_all_to_one_pod_is_taken_back_on_both_replicas(
     with replicas(busy_sims, tmp_path, []) as (east, west), Load([east.port, west.port]) as load:
         wait_for("traffic flows", lambda: load.answers > 20)
         canary(west, "one_pod")
+        seen = []
         for gateway in (east, west):
             wait_for("the canary is over", partial(is_over, gateway))
             assert note(gateway).startswith("canary one_pod rolled back: ttft_p")
@@ -131,11 +132,13 @@ def test_a_canary_that_sends_all_to_one_pod_is_taken_back_on_both_replicas(
             last = trial(gateway)["last"]
             assert last["ended"] == note(gateway)
             arms = last["canary"]["arms"]
-            assert arms["canary"]["requests"] >= 20 and arms["baseline"]["requests"] >= 20
+            seen.append({name: arm["requests"] for name, arm in arms.items()})
             median = {name: arm["ttft_s"]["p50"]["value"] for name, arm in arms.items()}
             assert median["canary"] > 1.5 * median["baseline"]
             assert last["canary"]["words"]
             assert len(last["replicas"]) == 2
+        # The one that decided had seen enough; the other may not have read the last of its figures.
+        assert all(max(each[name] for each in seen) >= 20 for name in ("canary", "baseline"))
         history = west.control.get("/admin/pools/default/history").json()
         assert [each["canary"] is None for each in history[:2]] == [True, False]
         load.policies.clear()
