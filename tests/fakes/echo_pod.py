@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 
 from tests.fakes.waiting import DEADLINE_S
 
@@ -50,9 +51,8 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def echo_pod() -> Iterator[str]:
-    """Run an echo pod for the block; gives its URL."""
-    server = _Server(("127.0.0.1", 0), _Echo)
+def serving(server: TCPServer) -> Iterator[str]:
+    """Run a server on loopback in a thread for the block; gives its URL."""
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -61,3 +61,10 @@ def echo_pod() -> Iterator[str]:
         server.shutdown()
         thread.join(DEADLINE_S)
         server.server_close()
+
+
+@contextmanager
+def echo_pod() -> Iterator[str]:
+    """Run an echo pod for the block; gives its URL."""
+    with serving(_Server(("127.0.0.1", 0), _Echo)) as url:
+        yield url

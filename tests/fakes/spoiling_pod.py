@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import json
 import socketserver
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+
+from tests.fakes.echo_pod import serving
 
 MODEL: Final = "spoilt"
 KINDS: Final = ("status_line", "header", "chunk_size", "cut", "refusal", "nothing")
@@ -64,12 +65,5 @@ class _Server(socketserver.ThreadingTCPServer):
 @contextmanager
 def spoiling_pod() -> Iterator[str]:
     """Run the pod for the block; gives its URL. A request chooses by `kind-NAME` in its body."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(_Server(("127.0.0.1", 0), _Handler)) as url:
+        yield url
