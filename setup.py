@@ -67,6 +67,7 @@ COMPILED = [
     "statesync/load/cost_model.py",
     "statesync/load/decaying_rate.py",
     "statesync/load/eligibility.py",
+    "statesync/load/learned_limit.py",
     "statesync/load/pod_state.py",
     "statesync/load/pool_state.py",
     "statesync/load/promises.py",

@@ -6,7 +6,7 @@ Every field has a default that is right for a first try; an unknown key is an er
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from router.client_settings import Auth as Auth
 from router.client_settings import Cors as Cors
@@ -203,8 +203,8 @@ class Pool(Section, frozen=True):
     scale_from_zero_s: float = 0.0
     """How long a request waits for a pod while the pool has none that can be used; 0: it is refused at once."""
     labels: dict[str, str] = {}
-    max_inflight_per_pod: int = 0
-    """0 is no limit."""
+    max_inflight_per_pod: int | Literal["auto"] = 0
+    """0 is no limit; `auto` is learned from each engine's metrics: what it runs while requests wait in it."""
     timeouts: Timeouts | None = None
     """This pool's own; None takes the global ones."""
     slo: PoolSlo = PoolSlo()

@@ -51,7 +51,7 @@ class Pod(NamedTuple):
     labels: Mapping[str, str] = _NOTHING
     """Free labels such as `cluster` and `zone`."""
     max_inflight: int | None = None
-    """Most requests in flight at a time; None is no limit."""
+    """Most requests in flight at a time; None is no limit, 0 is learned."""
     unready: str = ""
     """Why discovery keeps the pod out of the rotation: `not_ready`, `terminating`; empty if it does not. Such a pod
     keeps its streams and its recorded state, and is never a candidate."""

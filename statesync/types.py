@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from schedulers.types import Adapters, Pod, PodId, PodLoad
+
+LEARNED: Final = 0
+"""`Pod.max_inflight` of a pod whose limit is learned from its engine's reports."""
 
 
 class EngineReport(NamedTuple):
@@ -42,6 +45,8 @@ class PodStatus(NamedTuple):
     """What was expected of the times to first token in `load.ttft_ewma_s`: a moving average like it."""
     ttft_error: float = 0.0
     """By how much of the found time that was wrong, likewise."""
+    limit: int | None = None
+    """Most requests in flight at a time, as configured or learned; None is no limit."""
 
     def well(self) -> bool:
         """Whether it may be picked and is expected to answer."""

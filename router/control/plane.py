@@ -111,7 +111,7 @@ def describe_pod(status: PodStatus) -> dict[str, object]:
         "models": sorted(pod.models),
         "role": pod.role,
         "labels": dict(pod.labels),
-        "max_inflight": pod.max_inflight,
+        "max_inflight": status.limit,
         "inflight": load.inflight,
         "own_inflight": status.own_inflight,
         "inflight_tokens": load.inflight_tokens,

@@ -133,7 +133,7 @@ class Dispatch:
                 if routed.waits:
                     raise PoolSaturated(f"pod {id!r} is away") from None
                 continue
-            limit = status.pod.max_inflight
+            limit = status.limit
             full = limit is not None and status.load.inflight >= limit and not status.blockers and len(pins) == 1
             if (full and routed.body) or (routed.waits and status.blockers):
                 raise PoolSaturated(f"pod {id!r} has no room")

@@ -16,6 +16,7 @@ from statesync.engines.prober import ProbeConfig
 from statesync.engines.scraper import ScrapeConfig
 from statesync.engines.tls import PodTls
 from statesync.store.protocol import SyncConfig
+from statesync.types import LEARNED
 
 
 def health_config(health: Health) -> HealthConfig:
@@ -64,7 +65,7 @@ def pod_template(pool: Pool) -> PodTemplate:
     return PodTemplate(
         models=frozenset(pool.models),
         labels=MappingProxyType(labels),
-        max_inflight=pool.max_inflight_per_pod or None,
+        max_inflight=LEARNED if pool.max_inflight_per_pod == "auto" else pool.max_inflight_per_pod or None,
         tls=pool.upstream.tls is not None,
         base=pool.upstream.path.rstrip("/"),
     )

@@ -70,9 +70,9 @@ def engine_wait_s(pods: Sequence[PodStatus], now: float) -> float:
 
 def saturation(pods: Sequence[PodStatus], backlog: PoolBacklog) -> float:
     """How full the pods are, the requests that wait for them included."""
-    places = sum(pod.pod.max_inflight or 0 for pod in pods)
+    places = sum(pod.limit or 0 for pod in pods)
     if places:
-        return (sum(pod.load.inflight for pod in pods if pod.pod.max_inflight) + backlog.requests) / places
+        return (sum(pod.load.inflight for pod in pods if pod.limit) + backlog.requests) / places
     if pods:
         return sum(pod.load.kv_usage for pod in pods) / len(pods)
     return float(backlog.requests > 0)

@@ -6,15 +6,15 @@ pool in step with it.
 
 from __future__ import annotations
 
-import sys
 from typing import Final, Protocol
 
 from schedulers.slo import weight
 from schedulers.ttft import CHUNK_TOKENS, PRIOR, Costs, outlook
 from schedulers.types import DECODE_TOKENS_EACH, NO_ADAPTERS, Pod, PodId, PodLoad, RequestInfo
 from statesync.load.cost_model import Parts, PodSpeed
+from statesync.load.learned_limit import NO_LIMIT, STALE_S, LearnedLimit
 from statesync.load.promises import Promise, Promises
-from statesync.types import EngineReport, InflightNumbers
+from statesync.types import LEARNED, EngineReport, InflightNumbers
 
 # A named tuple's own constructor costs 0.59 us for a PodLoad, this 0.26 us: it is built several times a request. The
 # values stand in the order of the fields; a test compares each by name.
@@ -22,9 +22,6 @@ _new: Final = tuple.__new__
 
 Cells = tuple[PodLoad, float, float, float, float]
 """A pod's load, and its cells of the columns `tokens`, `until`, `wait` and `queue`."""
-
-NO_LIMIT: Final = sys.maxsize
-"""`max_inflight` of a pod that has none, in requests."""
 
 E2E_ALPHA: Final = 0.1
 """Weight of the newest duration in the moving average of a request's time on the pod; higher follows changes sooner."""
@@ -97,6 +94,7 @@ class PodState:
         "kv_capacity_tokens",
         "kv_share",
         "kv_usage",
+        "learned",
         "limit",
         "other_prefill_tokens",
         "other_prefill_work",
@@ -159,7 +157,8 @@ class PodState:
         if pod.unready:
             self.blockers.add(pod.unready)
         self.pod = pod
-        self.limit = NO_LIMIT if pod.max_inflight is None else pod.max_inflight
+        self.learned = LearnedLimit() if pod.max_inflight == LEARNED else None
+        self.limit = pod.max_inflight or NO_LIMIT
 
     def start_over(self) -> None:
         """Reset all but this replica's own open requests: the pod has just (re)appeared."""
@@ -264,6 +263,8 @@ class PodState:
             self.promises.remove(charge.promise)
             charge.promise = None
         charge.requests = charge.tokens = charge.prefill_tokens = charge.work = 0
+        if self.learned is not None and now - self.reported_at > STALE_S:
+            self.limit = NO_LIMIT
 
     def read(self, report: EngineReport, at: float) -> None:
         """Take an engine's report, read at this time. Fields that it lacks keep their value."""
@@ -274,6 +275,9 @@ class PodState:
         # The page was made at some time since the last one, so up to `peak` of the requests on it came from gateways.
         self.foreign = max(0, self.queued + self.running - self.peak)
         self.peak = self.requests + self.other_requests
+        if self.learned is not None and report.running is not None and report.queued is not None:
+            self.learned.read(report.running, report.queued, self.peak, self.foreign)
+            self.limit = self.learned.value
         if report.kv_usage is not None:
             self.kv_usage = report.kv_usage
         if report.kv_capacity_tokens is not None:

@@ -17,6 +17,7 @@ from schedulers.types import NOWHERE, Candidate, Columns, LoadSnapshot, PodId, P
 from statesync.errors import NoRoutablePod, PoolSaturated, StateError
 from statesync.load.cost_model import CostModel
 from statesync.load.decaying_rate import DecayingRate
+from statesync.load.learned_limit import NO_LIMIT
 from statesync.load.pod_state import Charge, PodState
 from statesync.types import PodStatus
 
@@ -215,7 +216,10 @@ class PoolState:
         blockers = tuple(sorted(pod_state.blockers))
         load, kept = pod_state.load(self.model.costs), tuple(sorted(pod_state.kept))
         times = pod_state.expected_ewma_s, pod_state.ttft_error
-        return PodStatus(pod_state.pod, self.pool, load, not blockers, blockers, pod_state.requests, kept, *times)
+        limit = pod_state.limit if pod_state.limit < NO_LIMIT else None
+        return PodStatus(
+            pod_state.pod, self.pool, load, not blockers, blockers, pod_state.requests, kept, *times, limit
+        )
 
     def _join(self, pod_state: PodState) -> None:
         positions = self._own_positions()

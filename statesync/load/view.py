@@ -234,7 +234,8 @@ class LoadView:
             at = self._clock() - age_s
             if at >= pod_state.reported_at or not pod_state.reported_at:
                 pod_state.read(report, at)
-                self._pool_states[pod_state.pool].changed(pod_state)
+                if self._pool_states[pod_state.pool].changed(pod_state):  # its learned limit has grown
+                    self._call_headroom(self._pool_states[pod_state.pool])
 
     def set_remote(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool = False) -> None:
         """Take another replica's absolute numbers. A pod that is absent did not change; if `full`, it has nothing.

@@ -39,7 +39,7 @@ from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
-from router.replica.config_mapping import session_pools
+from router.replica.config_mapping import pod_template, session_pools
 from router.replica.observers import Observers
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
@@ -255,7 +255,7 @@ class Rig:
     def _fill(self, counts: Mapping[str, int]) -> None:
         for at, pool in enumerate(self.settings.pools):
             addresses = [f"10.0.{at}.{number}:8000" for number in range(1, counts.get(pool.name, 0) + 1)]
-            limit = pool.max_inflight_per_pod or None
+            limit = pod_template(pool).max_inflight
             self.pod_registry.on_pods(pool.name, [Pod(PodId(a), a, max_inflight=limit) for a in addresses])
 
     # Actions of a test

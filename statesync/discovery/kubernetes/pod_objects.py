@@ -20,6 +20,7 @@ from schedulers.types import Pod, PodId, Role
 from statesync.discovery.changes import INCARNATION, STATEFUL_SET
 from statesync.discovery.kubernetes.target import is_port
 from statesync.discovery.source import PodTemplate
+from statesync.types import LEARNED
 
 NOT_READY = "not_ready"
 TERMINATING = "terminating"
@@ -167,7 +168,9 @@ def described(meta: Metadata, pod: Pod, template: PodTemplate) -> tuple[Pod, str
     if role and role not in _ROLES:
         wrong.append(f"role {role!r}")
     limit = _value(meta, "max_inflight")
-    if limit and not (limit.isdecimal() and int(limit) > 0):
+    if limit == "auto":
+        limit = str(LEARNED)
+    elif limit and not (limit.isdecimal() and int(limit) > 0):
         wrong.append(f"max-inflight {limit!r}")
         limit = ""
     return (

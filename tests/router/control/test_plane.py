@@ -16,8 +16,8 @@ from tests.fakes.control_port import POD, Replica
 
 
 def test_a_pod_is_shown_with_all_fields_and_can_be_encoded() -> None:
-    pod = Pod(PodId("u-1"), "[::1]:8000", frozenset({"b", "a"}), "prefill", {"zone": "z"}, 7)
-    shown = describe_pod(PodStatus(pod, "p", PodLoad(queued=1, ttft_ewma_s=0.25), False, ("ejected", "probe")))
+    pod = Pod(PodId("u-1"), "[::1]:8000", frozenset({"b", "a"}), "prefill", {"zone": "z"})
+    shown = describe_pod(PodStatus(pod, "p", PodLoad(queued=1, ttft_ewma_s=0.25), False, ("ejected", "probe"), limit=7))
     assert shown["models"] == ["a", "b"]
     assert (shown["role"], shown["labels"], shown["max_inflight"]) == ("prefill", {"zone": "z"}, 7)
     assert (shown["queued"], shown["ttft_ewma_s"]) == (1, 0.25)

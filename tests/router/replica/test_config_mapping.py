@@ -15,6 +15,7 @@ from router.replica.config_mapping import (
     sync_config,
 )
 from router.settings import Auth, Health, Pool, PoolUpstream, Scrape, Settings, Sync, Timeouts, UpstreamTls
+from statesync.types import LEARNED
 
 
 def test_every_health_setting_reaches_the_tracker_or_the_prober() -> None:
@@ -52,6 +53,7 @@ def test_a_pools_pods_have_its_cluster_as_a_label_and_no_limit_is_none() -> None
     assert dict(template.labels) == {"zone": "a", "cluster": "east"}
     assert (template.models, template.max_inflight) == (frozenset({"m"}), None)
     assert pod_template(Pool(name="p", max_inflight_per_pod=7)).max_inflight == 7
+    assert pod_template(Pool(name="p", max_inflight_per_pod="auto")).max_inflight == LEARNED
 
 
 def test_a_pool_s_upstream_says_how_its_pods_without_a_scheme_speak() -> None:

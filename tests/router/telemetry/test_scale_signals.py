@@ -12,7 +12,7 @@ from statesync.types import PodStatus
 
 
 def pod(load: PodLoad | None = None, limit: int | None = 10, *, routable: bool = True, pool: str = "p") -> PodStatus:
-    return PodStatus(Pod(PodId("a"), "a", max_inflight=limit), pool, load or PodLoad(), routable, ())
+    return PodStatus(Pod(PodId("a"), "a"), pool, load or PodLoad(), routable, (), limit=limit)
 
 
 def signals(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,6 +15,7 @@ from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.traces import Arrival, Trace
 from loadtests.sim.simulate.world import World
 from schedulers import registry
+from statesync.types import LEARNED
 from tests.fakes.simulated_world import SMALL, UNIT, arrival, trace
 
 PODS, PLACES = 4, 32
@@ -48,12 +50,13 @@ class Run:
         *,
         fair: bool = True,
         replicas: int = 2,
+        places: int = PLACES,
         act: Callable[[World, QueuedReplicas], None] | None = None,
     ) -> None:
         world = World([H100_8B] * PODS, UNIT)
         options = QueueOptions(dict.fromkeys({each.tenant for each in played.arrivals}, (1.0, 0)), fair=fair)
         self.router = QueuedReplicas(
-            world, registry.create("prefix_aware"), UNIT, options, PLACES, Sharing(replicas, age_s=0.005)
+            world, registry.create("prefix_aware"), UNIT, options, places, Sharing(replicas, age_s=0.005)
         )
         if act is not None:
             act(world, self.router)
@@ -179,3 +182,15 @@ def test_a_request_is_refused_after_its_time_in_the_queue() -> None:
     router = QueuedReplicas(world, registry.create("least_load"), UNIT, QueueOptions({}, queue_timeout_s=0.5), 1)
     ended = world.play(trace(arrival(0.0, output=200), arrival(0.1)), router)
     assert (len(ended), world.shed) == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_learned_limit_serves_as_much_as_the_right_one_and_as_fairly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "H100_8B", H100_8B._replace(max_num_seqs=PLACES))
+    both = conversations({**SMALL_ONES, "big": 150.0}, 30)
+    configured, learned = Run(both), Run(both, places=LEARNED)
+    rates = [sum(run.tokens(10, 30).values()) for run in (configured, learned)]
+    assert rates[1] >= 0.98 * rates[0]
+    assert learned.hit_rate >= 0.98 * configured.hit_rate
+    limits = [status.limit for status in learned.router.replicas[0].view.statuses()]
+    assert all(PLACES < limit <= 2 * PLACES for limit in limits if limit is not None) and any(limits)

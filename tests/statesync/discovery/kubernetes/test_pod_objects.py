@@ -11,6 +11,7 @@ import pytest
 from schedulers.types import PodId, Role
 from statesync.discovery.kubernetes.pod_objects import ObservedPod, decode_pod, identity, seen_in
 from statesync.discovery.source import PodTemplate
+from statesync.types import LEARNED
 from tests.fakes.kube_objects import pod_object
 
 UID = "1a2b3c4d-0000-4000-8000-000000000000"
@@ -205,6 +206,12 @@ def test_invalid_values_are_skipped_with_a_note() -> None:
     assert answer.pod is not None
     assert (answer.pod.role, answer.pod.max_inflight) == ("both", None)
     assert answer.note == "pod llm/v has no sensible role 'chief' and max-inflight '0'"
+
+
+def test_the_limit_of_a_pod_may_be_learned() -> None:
+    answer = seen(pod_object("v", annotations={"turnout.dev/max-inflight": "auto"}))
+    assert answer.pod is not None
+    assert (answer.pod.max_inflight, answer.note) == (LEARNED, "")
 
 
 def test_a_container_that_was_replaced_makes_another_incarnation_of_the_same_pod() -> None:
