@@ -98,9 +98,14 @@ imports: setup  ## import-linter: router -> statesync -> schedulers
 walk: setup  ## write the walk of a request in docs/architecture.md
 	@$(BIN)/python -m scripts.request_walk --write docs/architecture.md
 
-docs: setup  ## write docs/configuration.md from router/settings.py
+docs: setup  ## write the generated pages of docs/ from the sources: configuration, commands, API, metrics, errors
 	$(BIN)/python scripts/configuration_md.py > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/python -m scripts.reference
+
+docs-site:  ## build the docs as a web site that works offline: site/index.html
+	@scripts/setup-venv .venv-docs "$(PYTHON)" docs
+	.venv-docs/bin/python -m scripts.docs_site $(ARGS)
 
 monitoring: setup  ## write the dashboard and the alerts under deploy/ from scripts/monitoring
 	$(BIN)/python -m scripts.monitoring

@@ -1,5 +1,5 @@
-"""docs/kubernetes.md: its kubectl commands name objects of the overlays, its `turnout` commands run in their order
-against a real replica, and its figures are the measured ones.
+"""docs/kubernetes.md and docs/start-kubernetes.md, the page before it: kubectl commands name objects of the overlays,
+`turnout` commands run in their order against a real replica, and figures are the measured ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.fakes.gateway_process import GatewayProcess, config, pool, starting
 from tests.fakes.rendered_manifests import KUBERNETES, ROOT, render
 from tests.fakes.sim_process import sim_pods
 
-PAGE = (ROOT / "docs/kubernetes.md").read_text()
+PAGE = "".join((ROOT / "docs" / name).read_text() for name in ("start-kubernetes.md", "kubernetes.md"))
 OVERLAY, REAL = "quickstart", "vllm"
 """The overlay of the page's first section, and that of the others."""
 TOKEN = "a-token-of-this-test"
@@ -88,8 +88,8 @@ def test_the_objects_that_a_command_names_are_in_the_overlay(command: str) -> No
         path = ROOT / (flags.get("-k") or plain[1])
         assert path.parent == KUBERNETES / "overlays"
         assert render(path.name).manifests
-    elif plain[:2] == ["create", "namespace"]:
-        assert plain[2] == render(REAL).namespace
+    elif plain[:2] in (["create", "namespace"], ["delete", "namespace"]):
+        assert plain[2] == render({"create": REAL, "delete": OVERLAY}[plain[0]]).namespace
     else:
         (overlay,) = [each for each in map(render, (OVERLAY, REAL)) if each.namespace == flags["--namespace"]]
         for kind, slash, name in (word.partition("/") for word in plain):

@@ -1,5 +1,5 @@
 """The commands of the README and of docs/: each page's `sh` blocks are run in order, in one shell, or are in a short
-list with the reason why not. docs/kubernetes.md has tests/deploy/test_kubernetes_md.py.
+list with the reason why not. The pages on Kubernetes have tests/deploy/test_kubernetes_md.py.
 
 Ports are replaced by free ones, so that another gateway on this machine does not interfere, and simulations
 end after a hundred requests; nothing else of a command is changed.
@@ -26,7 +26,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text()
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    if path.name != "kubernetes.md"
+    if path.name not in ("kubernetes.md", "start-kubernetes.md")
 }
 
 NOT_RUN = {
@@ -103,7 +103,7 @@ def moved(text: str) -> str:
     text = re.sub(r"(?<=127\.0\.0\.1:)(8\d00|9000|810\d)|(?<=--port )8101", lambda found: str(table[found[0]]), text)
     elsewhere = f" --listen 127.0.0.1:{gateway} --control 127.0.0.1:{control} "
     text = text.replace("turnout serve ", f"turnout serve {elsewhere}")
-    asks = r"(turnout (?:pods|policy (?:get|set) \S+)(?!.* --control).*)"
+    asks = r"(turnout (?:pods|policy (?:get|set|rollback) \S+)(?!.* --control).*)"
     return re.sub(asks, rf"\1 --control http://127.0.0.1:{control}", text)
 
 
