@@ -108,7 +108,10 @@ class Admission:
                 retry_after_s=_drained_s(queue, queue.waiting, now),
             )
         if until < NEVER:
-            self._refuse_late(exchange, queue, now, until)
+            lane = self._lane(exchange, queue, exchange.routed.line)
+            ahead = queue.order.ahead(lane, lane.ahead(_priority(exchange)))
+            if (error := _late(exchange, queue, ahead, now, until)) is not None:
+                raise error
         self.step_back(exchange)
         self.join(exchange, (exchange.routed.line, *also))
 
@@ -119,16 +122,27 @@ class Admission:
             return False
         return queue.order.has_room(self._lane(exchange, queue, exchange.routed.line), most)
 
-    def _refuse_late(self, exchange: Exchange, queue: PoolQueue, now: float, until: float) -> None:
-        """Raise Saturated if the exchange is not likely to leave the queue before `until`."""
-        ahead = queue.order.ahead(self._lane(exchange, queue, exchange.routed.line), _priority(exchange))
-        allowed_s = max(0.0, until - now)
-        if ahead and ahead / queue.rate.at_most_per_s(now) > allowed_s:
-            raise Saturated(
-                f"Pool {exchange.routed.pool!r} has no room, and the {ahead:.0f} requests that go first are not served "
-                f"within the {allowed_s:.3g} s that this one may wait.",
-                retry_after_s=_drained_s(queue, ahead, now) - allowed_s,
-            )
+    def late(self) -> list[tuple[Exchange, Saturated]]:
+        """Those that wait and are no longer likely to leave their queue before `wait_until`, because it empties slower
+        than when they came; each with its refusal."""
+        now, found = self._clock(), list[tuple[Exchange, Saturated]]()
+        for queue in self._queues.values():
+            for lane in queue.order.lanes.values() if queue.waiting else ():
+                own = 0
+                for _, _, exchange in sorted(lane.entries):
+                    if exchange not in self.waiting or self.waiting[exchange][0] is not queue:
+                        continue
+                    error = _late(exchange, queue, queue.order.ahead(lane, own), now, exchange.wait_until)
+                    if error is None:
+                        own += 1
+                    else:
+                        found.append((exchange, error))
+        return found
+
+    def forget_speed(self, pool: str) -> None:
+        """How long the requests for this pool have waited says nothing of how fast they will be served."""
+        if pool in self._queues:
+            self._queues[pool].rate = DrainRate(self._clock())
 
     def drained_s(self, exchange: Exchange) -> float:
         """Seconds until those that wait in the exchange's queue have left it, as fast as it empties now."""
@@ -250,6 +264,18 @@ def tokens_of(exchange: Exchange) -> int:
     """Tokens of an exchange's prompt and of the answer that is expected."""
     call = exchange.routed.call
     return call.prompt_tokens + (call.max_tokens or ANSWER_TOKENS)
+
+
+def _late(exchange: Exchange, queue: PoolQueue, ahead: float, now: float, until: float) -> Saturated | None:
+    """Why the exchange, which has so many before it, is not likely to leave the queue before `until`."""
+    allowed_s = max(0.0, until - now)
+    if not ahead or ahead / queue.rate.at_most_per_s(now) <= allowed_s:
+        return None
+    return Saturated(
+        f"Pool {exchange.routed.pool!r} has no room, and the {ahead:.0f} requests that go first are not served within "
+        f"the {allowed_s:.3g} s that this one may wait.",
+        retry_after_s=_drained_s(queue, ahead, now) - allowed_s,
+    )
 
 
 def _drained_s(queue: PoolQueue, requests: float, now: float) -> float:

@@ -148,11 +148,10 @@ class FairQueue(Generic[T]):
             if not lane.entries and not lane.waiting:
                 del self.lanes[name]
 
-    def ahead(self, lane: Lane[T], priority: int) -> float:
-        """How many requests are served before a new one of this priority in the lane, if all are of one size and no
-        tenant is behind."""
-        own, counter = lane.ahead(priority), lane.counter
-        before = float(own)
+    def ahead(self, lane: Lane[T], own: int) -> float:
+        """How many requests are served before one of the lane that has `own` of the lane before it, if all are of one
+        size and no tenant is behind."""
+        counter, before = lane.counter, float(own)
         for other in self.lanes.values():
             if other is lane or other.counter.priority < counter.priority:
                 continue

@@ -14,6 +14,9 @@ from router.dataplane.exchange import NO_POD, SATURATED, Exchange
 from router.dataplane.http.deadlines import NEVER
 from router.errors import DeadlineExceeded, GatewayError, NoPodAvailable, Saturated
 
+LOOK_S: Final = 1.0
+"""Seconds between two looks at whether those that wait can still be served in time."""
+
 AGAIN_S: Final = 1.0
 """Seconds after which a pod that failed a request of its own session is tried again."""
 
@@ -27,6 +30,8 @@ class RequestQueue:
         self._attempts = attempts
         self._fallbacks = attempts.fallbacks
         self._completion = completion
+        self._looks = False
+        """Whether the next look is due."""
         attempts.wait_again = self.wait_again
         if deps.shares is not None:
             deps.shares.on_ended = self.on_headroom
@@ -52,6 +57,7 @@ class RequestQueue:
             return
         exchange.wait_until = until
         exchange.edge.expires_at = min(until, now + (fall_back_after_s or NEVER))
+        self._look_soon()
 
     def line_up(self, exchange: Exchange) -> bool:
         """Queue the exchange of a tenant behind those that wait for its pool already, if any do: without that, a tenant
@@ -77,7 +83,26 @@ class RequestQueue:
         within_s = self._deps.routes.pools[exchange.routed.pool].scale_from_zero_s
         exchange.wait_until = min(exchange.deadline or NEVER, self._deps.clock() + within_s)
         exchange.edge.expires_at = exchange.wait_until
+        self._look_soon()
         return True
+
+    def _look_soon(self) -> None:
+        if not self._looks:
+            self._looks = True
+            asyncio.get_running_loop().call_later(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """Refuse those that wait and will not be served in time, as the pool has become slower. Where another pool may
+        take a request meanwhile, the speed of its own says little."""
+        self._looks = False
+        for name, pool in self._deps.routes.pools.items():
+            if pool.scale_from_zero_s and not self._has_pod(name):
+                self._admission.forget_speed(name)
+        for exchange, error in self._admission.late():
+            if self._fallbacks.due_s(exchange) == NEVER:
+                self._completion.refuse(exchange, error)
+        if self._admission.queued:
+            self._look_soon()
 
     def _awaits_first_pod(self, exchange: Exchange) -> bool:
         """Whether the pool has no pod that can be used, and its requests wait for one."""

@@ -160,7 +160,7 @@ class QueuedReplicas(Replicas):
         now, options, tenant = self._world.now, self.options, sent.arrival.tenant
         name = tenant if options.fair else ""
         lane = queue.order.lane(name, queue.shares.counter(POOL, name))
-        ahead = queue.order.ahead(lane, sent.arrival.priority)
+        ahead = queue.order.ahead(lane, lane.ahead(sent.arrival.priority))
         full = len(queue.waiting) >= options.max_queue and not (
             options.fair and queue.order.has_room(lane, options.max_queue)
         )

@@ -207,11 +207,15 @@ def test_how_many_go_first_counts_each_other_tenant_up_to_its_share() -> None:
     for tenant, number in (("big", 100), ("small", 3), ("double", 50), ("urgent", 4), ("batch", 40)):
         for _ in range(number):
             line.add(Request(tenant, 1))
-    queue = line.queue
-    assert queue.ahead(queue.lanes["small"], 0) == 3 + 3 + 6 + 4
-    assert queue.ahead(queue.lanes["big"], 0) == 100 + 3 + 50 + 4
-    assert queue.ahead(queue.lanes["urgent"], 0) == 4
-    assert queue.ahead(queue.lanes["small"], 1) == 4
+
+    def ahead(tenant: str, priority: int) -> float:
+        lane = line.queue.lanes[tenant]
+        return line.queue.ahead(lane, lane.ahead(priority))
+
+    assert ahead("small", 0) == 3 + 3 + 6 + 4
+    assert ahead("big", 0) == 100 + 3 + 50 + 4
+    assert ahead("urgent", 0) == 4
+    assert ahead("small", 1) == 4
 
 
 def test_entries_of_requests_that_left_and_lanes_without_any_are_dropped() -> None:

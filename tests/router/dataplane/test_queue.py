@@ -250,6 +250,24 @@ def test_a_request_whose_deadline_cannot_be_met_is_refused_at_once() -> None:
         assert (urgent.raw, rig.admission.queued) == (b"", 10)
 
 
+def test_requests_that_wait_are_refused_once_a_slower_pool_cannot_serve_them_in_time() -> None:
+    with full(Limits(queue_timeout_s=60)) as rig:
+        slow_queue(rig, 20)
+        waiting = rig.clients[-20:]
+        for _ in range(4):
+            rig.passes(2)
+            rig.asked().sends(ok())
+        assert rig.admission.queued == 16, "as fast as before: all of them can be served"
+        rig.passes(35)
+        left = [client for client in waiting[4:] if not client.raw]
+        assert 0 < len(left) < 16 and left == waiting[4 : 4 + len(left)], "those that came last go, before their time"
+        refused = waiting[-1].answer()
+        assert refused.status == 429 and b'"pool_saturated"' in refused.body
+        for _ in range(1 + len(left)):
+            rig.asked().sends(ok())
+        assert {client.answer().status for client in left} == {200}
+
+
 def test_a_client_is_told_how_long_a_full_queue_takes() -> None:
     with full(Limits(max_queue=6)) as rig:
         slow_queue(rig, 6)
@@ -277,6 +295,19 @@ def test_requests_wait_for_the_first_pod_of_a_pool() -> None:
             rig.asked().sends(ok())
         assert {client.answer().status for client in clients} == {200}
         rig.assert_clean()
+
+
+def test_the_wait_for_a_first_pod_says_nothing_of_its_speed() -> None:
+    with Rig(FROM_ZERO, pods=0) as rig:
+        clients = [rig.asks() for _ in range(200)]
+        for _ in range(50):
+            rig.passes(1)
+        appears(rig, max_inflight=50)
+        rig.passes(1)
+        assert rig.admission.queued == 150
+        for _ in clients:
+            rig.asked().sends(ok())
+        assert {client.answer().status for client in clients} == {200}
 
 
 def test_a_first_pod_with_a_limit_takes_the_requests_that_waited_one_by_one() -> None:
