@@ -33,6 +33,8 @@ def _trial(report: Report) -> Iterator[str]:
         yield from _table((*_ARM, _GOODPUT) if promised else _ARM, arms)
         if all("whole_s" in arm for _, arm in arms):
             yield from _table(_TIMES, arms)
+        if any("tpot_s" in arm for _, arm in arms):
+            yield from _table(_PACE, arms)
         if canary.get("pods"):
             yield from _table(_POD, list(canary["pods"].items()))
         for guard, found in (canary.get("comparisons") or {}).items():
@@ -92,6 +94,11 @@ _TIMES: Sequence[_Column] = (
     ("WHOLE ANSWER P95", lambda arm: _range(arm["whole_s"]["p95"], _seconds)),
     ("STREAM P50", lambda arm: _seconds(arm["stream_s"]["p50"])),
     ("STREAM P95", lambda arm: _seconds(arm["stream_s"]["p95"])),
+)
+
+_PACE: Sequence[_Column] = (
+    ("TIME PER TOKEN P50", lambda arm: _range((arm.get("tpot_s") or {}).get("p50"), _seconds)),
+    ("TIME PER TOKEN P95", lambda arm: _range((arm.get("tpot_s") or {}).get("p95"), _seconds)),
 )
 
 _POD: Sequence[_Column] = (

@@ -57,6 +57,7 @@ class GuardBody(_Body):
     ttft_p50_ratio: float = Field(default=_GUARD.ttft_p50_ratio, ge=0, allow_inf_nan=False)
     e2e_p95_ratio: float = Field(default=_GUARD.e2e_p95_ratio, ge=0, allow_inf_nan=False)
     pool_p95_ratio: float = Field(default=_GUARD.pool_p95_ratio, ge=0, allow_inf_nan=False)
+    tpot_p50_ratio: float = Field(default=_GUARD.tpot_p50_ratio, ge=0, allow_inf_nan=False)
 
 
 class CanaryBody(PolicyBody):

@@ -116,7 +116,8 @@ class Attempts:
             routed.metrics.bytes_in += sum(map(len, payload))
             if self._shares is not None:
                 self._shares.dispatched(exchange)
-        if routed.slo is not None or (exchange.tenant is not None and routed.stream and self._counts_tokens(exchange)):
+        counts = routed.arm is not None or (exchange.tenant is not None and self._counts_tokens(exchange))
+        if routed.slo is not None or (counts and routed.stream):
             receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)
         if exchange.refs is not None:
             receiver = self._owners.receiver(exchange, pod.id, receiver)

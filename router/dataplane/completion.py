@@ -146,9 +146,11 @@ class Completion:
         if routed.slo is not None:
             if not exchange.upgrade:
                 self._count_slo(routed, routed.slo, status)
-            routed.meter = None  # by its relay it points back, too
         if routed.arm is not None:
-            routed.arm.ends(routed, status, self._clock())
+            tokens_sent = routed.meter.tokens() if routed.meter is not None else 0
+            routed.arm.ends(routed, status, self._clock(), tokens_sent)
+        if routed.meter is not None:
+            routed.meter = None  # by its relay it points back, too
         if routed is not UNROUTED and not exchange.upgrade:  # how long a WebSocket is open is no latency
             routed.metrics.e2e.observe(self._clock() - exchange.arrived)
         self._metrics.count_request(routed.pool, policy, pod, status)

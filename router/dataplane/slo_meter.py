@@ -1,5 +1,6 @@
 """Measures an answer against the times that its request was promised, and counts its tokens. Stands between a pod's
-connection and the relay, only for requests that were promised any times or whose tokens are limited. Knows no policy.
+connection and the relay, only for requests that were promised any times, whose tokens are limited, or whose policy is
+on trial. Knows no policy.
 """
 
 from __future__ import annotations

@@ -55,8 +55,6 @@ class TenantLimits:
             charge.settle(call.prompt_tokens, now)  # the pod was at work on it
         else:
             self._settle_answer(exchange, relay, charge, left=left)
-        if exchange.routed.slo is None:
-            exchange.routed.meter = None  # by its relay it points back
 
     def _settle_answer(self, exchange: Exchange, relay: AnswerRelay, charge: LimitCharge, *, left: bool) -> None:
         """By the answer's usage. Without it an event of a stream is a token, and another answer is as was expected."""

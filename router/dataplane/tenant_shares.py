@@ -43,8 +43,6 @@ class TenantShares:
         else:
             answer = None if relay is None else _answer_tokens(exchange, relay)
             self._shares.settle(charge, answer, whole=not left)
-        if exchange.charge is None and exchange.routed.slo is None:
-            exchange.routed.meter = None  # by its relay it points back
         if self.on_ended is not None:
             self.on_ended(charge.pool)
 

@@ -18,6 +18,9 @@ CLIENT_LEFT = 499
 FAILED = 500
 """From this status on the client counts an answer as failed."""
 
+PACED = 8
+"""Tokens of a stream from which on its time per token is counted: that of a shorter one says more of buffers."""
+
 PODS_SHARED = 256
 """Number of pods, the busiest, whose requests are part of the shared figures."""
 
@@ -40,14 +43,16 @@ class ArmRequest(Protocol):
 class RequestOnArm:
     """A request that was given to an arm and is not over."""
 
-    __slots__ = ("arrived", "cluster", "first_at", "stream")
+    __slots__ = ("arrived", "cluster", "first_at", "stream", "tokens_at")
 
     def __init__(self, arrived: float, cluster: int, stream: bool) -> None:
         self.arrived = arrived
         self.cluster = cluster
         self.stream = stream
         self.first_at = 0.0
-        """When the first token of its stream came; 0.0 before."""
+        """When its stream began; 0.0 before."""
+        self.tokens_at = 0.0
+        """The same, if it began with a token and not with an error; 0.0 otherwise."""
 
 
 class DurationsByCluster(Durations):
@@ -76,6 +81,7 @@ class Arm:
         "_pods",
         "_queries",
         "_streamed",
+        "_tpot",
         "_ttft",
         "_whole",
         "ended",
@@ -102,6 +108,7 @@ class Arm:
         self._ttft = DurationsByCluster()
         self._whole = DurationsByCluster()
         self._streamed = Durations()
+        self._tpot = DurationsByCluster()
         self._open: dict[ArmRequest, RequestOnArm] = {}
         self._pods: dict[str, int] = {}
         self._queries = self._hits = 0.0
@@ -136,10 +143,11 @@ class Arm:
             return
         found.first_at = found.arrived + seconds
         if token:
+            found.tokens_at = found.first_at
             self._ttft.observe_in(found.cluster, seconds)
 
-    def ends(self, request: ArmRequest, status: int, now: float) -> None:
-        """The request is over."""
+    def ends(self, request: ArmRequest, status: int, now: float, tokens: int = 0) -> None:
+        """The request is over; its answer had this many tokens, however it ended."""
         self.ended += 1
         found = self._open.pop(request, None)
         cluster = found.cluster if found is not None else 0
@@ -152,6 +160,8 @@ class Arm:
                 _count(self._by["failures"], cluster)
         if found is not None:
             self._ended(found, status, now - found.arrived)
+            if found.tokens_at and tokens >= PACED:
+                self._tpot.observe_in(found.cluster, (now - found.tokens_at) / (tokens - 1))
 
     def _ended(self, found: RequestOnArm, status: int, seconds: float) -> None:
         went_well = status < 400
@@ -198,6 +208,9 @@ class Arm:
             pods=dict(busiest),
             ttft_by=dict(self._ttft.by),
             whole_by=dict(self._whole.by),
+            tpot=dict(self._tpot.counts),
+            tpot_sum_s=self._tpot.sum_s,
+            tpot_by=dict(self._tpot.by),
             **{f"{name}_by": dict(counts) for name, counts in self._by.items()},
         )
 

@@ -14,7 +14,7 @@ import msgspec
 
 from router.trials.durations import added
 
-SCHEMA: Final = 4
+SCHEMA: Final = 5
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Amount = Annotated[float, msgspec.Meta(ge=0.0, le=1e30)]
@@ -77,6 +77,10 @@ class ArmFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     whole_by: Cells = {}
     queries_by: Cells = {}
     hits_by: Cells = {}
+    tpot: Histogram = {}
+    """Times per token after the first one: of each stream the mean, from its first token to its end."""
+    tpot_sum_s: Amount = 0.0
+    tpot_by: Cells = {}
 
 
 class SideFigures(msgspec.Struct, frozen=True, omit_defaults=True):

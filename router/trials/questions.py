@@ -59,10 +59,12 @@ def questions(guard: CanaryGuard, figures: TrialFigures) -> Iterator[GuardTest]:
         yield test
     streams = [_Durations(arm.ttft, (arm.unserved, arm.waiting), arm.ttft_by, arm.placed) for arm in arms]
     wholes = [_Durations(arm.whole, (arm.whole_unserved, arm.whole_waiting), arm.whole_by, arm.placed) for arm in arms]
+    paces = [_Durations(arm.tpot, (), arm.tpot_by, arm.placed) for arm in arms]
     for name, limit, of, kind in (
         ("ttft_p50_ratio", guard.ttft_p50_ratio, P50, streams),
         ("ttft_p95_ratio", guard.ttft_p95_ratio, P95, streams),
         ("e2e_p95_ratio", guard.e2e_p95_ratio, P95, wholes),
+        ("tpot_p50_ratio", guard.tpot_p50_ratio, P50, paces),
     ):
         if limit and (test := _durations(name, limit, of, kind)):
             yield test

@@ -103,6 +103,7 @@ def _arm(arm: ArmFigures, alpha: float) -> dict[str, object]:
             **_quantiles(arm.whole, arm.whole_by, alpha),
         },
         "stream_s": _plain(arm.streamed),
+        "tpot_s": {"streams": total(arm.tpot), **_quantiles(arm.tpot, arm.tpot_by, alpha)},
         "hit_rate": _interval(ratio_of_sums(arm.hits_by, arm.queries_by, alpha)) if arm.queries_by else None,
         "goodput": _interval(share(arm.slo_kept, arm.slo_requests, alpha)) if arm.slo_requests else None,
     }

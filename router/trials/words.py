@@ -18,6 +18,7 @@ _SUBJECTS: Final = {
     "ttft_p50_ratio": "Median time to first token over the baseline's",
     "ttft_p95_ratio": "95th percentile of the time to first token over the baseline's",
     "e2e_p95_ratio": "95th percentile of the time to a whole answer over the baseline's",
+    "tpot_p50_ratio": "Median time per token after the first one over the baseline's",
     "pool_p95_ratio": "95th percentile of the pool's time to first token over what it was before the trial",
     "policy_failures": "Share of its requests at which the candidate itself failed",
 }

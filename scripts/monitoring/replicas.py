@@ -71,6 +71,17 @@ TRIALS = Row(
             ),
         ),
         Panel(
+            "Canary: time per token",
+            "The median of each arm's streams, after the first token: what the guard compares.",
+            "s",
+            (
+                Query(
+                    f"histogram_quantile(0.5, {rate('turnout_trial_tpot_seconds_bucket', POOL, 'pool, arm, le')})",
+                    "{{pool}} {{arm}}",
+                ),
+            ),
+        ),
+        Panel(
             "Canary: failures",
             "Failed answers, requests without a pod by the arm's policy, and failures of the policy.",
             "reqps",

@@ -38,6 +38,7 @@ class GuardJson(msgspec.Struct, frozen=True):
     ttft_p50_ratio: float = CanaryGuard().ttft_p50_ratio
     e2e_p95_ratio: float = CanaryGuard().e2e_p95_ratio
     pool_p95_ratio: float = CanaryGuard().pool_p95_ratio
+    tpot_p50_ratio: float = CanaryGuard().tpot_p50_ratio
 
 
 class TrialJson(ChoiceJson, kw_only=True):

@@ -36,6 +36,8 @@ class CanaryGuard(NamedTuple):
     """95th percentile of the time to the end of answers that are no streams, likewise."""
     pool_p95_ratio: float = 3.0
     """95th percentile of the time to first token of all the pool's streams, divided by what it was before."""
+    tpot_p50_ratio: float = 1.5
+    """Median time per token after the first one, a mean for each stream, divided by that of the other policy."""
 
 
 class Canary(NamedTuple):

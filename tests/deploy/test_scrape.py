@@ -40,7 +40,7 @@ QUERIES = {
 }
 EXPRESSIONS = {name: query.expr for name, query in QUERIES.items()} | {alert.name: alert.expr for alert in ALERTS}
 
-GUARDS = ("error_rate", "ttft_p50_ratio", "ttft_p95_ratio", "e2e_p95_ratio", "pool_p95_ratio")
+GUARDS = ("error_rate", "ttft_p50_ratio", "ttft_p95_ratio", "e2e_p95_ratio", "pool_p95_ratio", "tpot_p50_ratio")
 TRIALS = {
     "canary": {"policy": "p2c", "percent": 50.0, "guard": dict.fromkeys(GUARDS, 0)},
     "shadow": {"policy": "least_load"},

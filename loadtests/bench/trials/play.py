@@ -16,6 +16,9 @@ from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
 POOL: Final = "default"
+TOKENS: Final = 100
+"""Tokens of an answer that has more than one."""
+
 OLD, NEW = create("p2c", {}), create("random", {})
 
 
@@ -24,6 +27,8 @@ class Answer(NamedTuple):
 
     ttft_s: float
     failed: bool = False
+    tpot_s: float = 0.0
+    """Time of each token after the first one; 0.0 for an answer of one token."""
 
 
 class Traffic(NamedTuple):
@@ -92,19 +97,20 @@ def play(traffic: Traffic, plan: Plan, seed: int) -> Outcome:
                 arm.ends(request, 500, now)
             else:
                 arm.first_byte(request, answer.ttft_s, token=True)
-                arm.ends(request, 200, now + answer.ttft_s)
+                ended_at = now + answer.ttft_s + (TOKENS - 1) * answer.tpot_s
+                arm.ends(request, 200, ended_at, TOKENS if answer.tpot_s else 1)
             if at % int(plan.per_s) == 0 and (verdict := running.look()) is not None:
                 return Outcome(placed, affected, verdict.reason)
     return Outcome(placed, affected, "")
 
 
-def times(traffic: Traffic, part: float, requests: int, seed: int = 1) -> tuple[list[float], list[float]]:
-    """Times to first token of both arms, the baseline's first, where each request is drawn alone."""
+def answers(traffic: Traffic, part: float, requests: int, seed: int = 1) -> tuple[list[Answer], list[Answer]]:
+    """Answers of both arms, the baseline's first, where each request is drawn alone."""
     rng = random.Random(seed)
-    found: tuple[list[float], list[float]] = ([], [])
+    found: tuple[list[Answer], list[Answer]] = ([], [])
     for _ in range(requests):
         tried = rng.random() < part
-        found[tried].append(traffic.answer(rng, "", tried).ttft_s)
+        found[tried].append(traffic.answer(rng, "", tried))
     return found
 
 
@@ -122,6 +128,16 @@ def independent(slower: float = 1.0, failing: float = 0.0) -> Traffic:
     def answer(rng: random.Random, _: str, tried: bool) -> Answer:
         failed = rng.random() < usual + (failing if tried else 0.0)
         return Answer(rng.lognormvariate(-2.0, 0.9) * (slower if tried else 1.0), failed)
+
+    return Traffic(lambda _: "", answer)
+
+
+def decoding(slower: float = 1.0) -> Traffic:
+    """Requests without sessions whose tokens come every 10 ms in the median; a candidate's tokens may be slower."""
+
+    def answer(rng: random.Random, _: str, tried: bool) -> Answer:
+        pace = rng.lognormvariate(-4.6, 0.3) * (slower if tried else 1.0)
+        return Answer(rng.lognormvariate(-2.0, 0.9), tpot_s=pace)
 
     return Traffic(lambda _: "", answer)
 

@@ -65,6 +65,16 @@ def test_a_canary_has_its_verdict_a_row_for_each_arm_and_the_guards_comparison()
     ]
 
 
+def test_the_time_per_token_is_shown_where_a_replica_counts_it() -> None:
+    arms = {"baseline": ARM, "canary": {**ARM, "tpot_s": {"streams": 9, "p50": INTERVAL, "p95": None}}}
+    lines = list(trial_lines({**REPORT, "canary": {**CANARY, "arms": arms}}))
+    assert lines[5:8] == [
+        "          TIME PER TOKEN P50    TIME PER TOKEN P95",
+        "baseline  -                     -",
+        "canary    0.2 s (0.1 s to 1 s)  -",
+    ]
+
+
 def test_goodput_is_shown_where_requests_were_promised_times() -> None:
     arms = {"baseline": ARM, "canary": {**ARM, "goodput": {"value": 0.9, "low": 0.8, "high": 0.95}}}
     lines = list(trial_lines({**REPORT, "canary": {**CANARY, "arms": arms}}))

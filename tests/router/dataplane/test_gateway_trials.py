@@ -61,6 +61,19 @@ def test_a_streams_time_to_first_token_is_counted_for_its_arm() -> None:
         assert (sum(figures.ttft.values()), figures.waiting, figures.unserved, figures.ended) == (1, {}, {}, 1)
 
 
+def test_later_tokens_are_counted_by_usage_or_by_events_and_by_no_plain_request() -> None:
+    """Case J 59."""
+    for usage, tokens in ((b"", 9), (b'{"usage":{"completion_tokens":17}}', 17)):
+        with tried(100) as rig:
+            rig.asks(STREAM)
+            rig.asked().sends(SSE_HEAD, event("role"), event("one"))
+            rig.passes(1.0)
+            last = event(usage.decode()) if usage else b""
+            rig.asked_before().sends(event("more") * 8 + last + event("[DONE]") + LAST_CHUNK)
+            assert arm(rig).tpot_sum_s == 1.0 / (tokens - 1)
+            assert sum(arm(rig).tpot.values()) == 1
+
+
 def test_a_whole_answer_has_no_time_to_first_token() -> None:
     with tried(100) as rig:
         rig.asks()

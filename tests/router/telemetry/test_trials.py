@@ -15,6 +15,8 @@ FIGURES = TrialFigures(
         failures=1,
         ttft={bucket_of(0.03): 2, bucket_of(9999.0): 1},
         ttft_sum_s=4000.0,
+        tpot={bucket_of(0.03): 2},
+        tpot_sum_s=0.06,
         slo_requests=3,
         slo_kept=2,
     ),
@@ -45,6 +47,9 @@ def test_fine_buckets_are_folded_into_those_of_the_other_histograms() -> None:
     name = "turnout_trial_ttft_seconds"
     assert [found[f"{name}_bucket", "canary", edge] for edge in ("0.02", "0.04", "2560.0", "+Inf")] == [0, 2, 2, 3]
     assert (found[f"{name}_count", "canary", ""], found[f"{name}_sum", "canary", ""]) == (3, 4000.0)
+    name = "turnout_trial_tpot_seconds"
+    assert [found[f"{name}_bucket", "canary", edge] for edge in ("0.025", "0.05", "+Inf")] == [0, 2, 2]
+    assert (found[f"{name}_count", "canary", ""], found[f"{name}_sum", "canary", ""]) == (2, 0.06)
 
 
 def test_a_trial_that_does_not_run_has_no_series() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.trials.arm import Arm
+from router.trials.arm import PACED, Arm
 from router.trials.clusters import cell
 from router.trials.durations import bucket_of
 from tests.fakes.trial_inputs import A, Fixed, TrialRequest, request
@@ -28,6 +28,29 @@ def test_a_first_byte_that_is_not_a_token_ends_the_wait_and_is_not_counted() -> 
     arm, asked = begun()
     arm.first_byte(asked, 0.7, token=False)
     assert (arm.figures(11.0).waiting, arm.figures(11.0).ttft) == ({}, {})
+
+
+@pytest.mark.parametrize("status", [200, 499, 502])
+def test_the_time_of_each_later_token_is_a_mean_from_the_first_one_to_the_end(status: int) -> None:
+    """Case J 59. Also of streams whose client left or whose pod failed: they came at that pace."""
+    arm, asked = begun()
+    arm.first_byte(asked, 1.0, token=True)
+    arm.ends(asked, status, 13.0, 21)
+    figures = arm.figures(20.0)
+    assert (figures.tpot, figures.tpot_by) == ({bucket_of(0.1): 1}, {cell(0, bucket_of(0.1)): 1})
+    assert figures.tpot_sum_s == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("stream", "token", "tokens"), [(True, True, PACED - 1), (True, False, 21), (False, False, 21)]
+)
+def test_an_answer_of_few_tokens_or_without_a_first_one_has_no_time_of_each(
+    stream: bool, token: bool, tokens: int
+) -> None:
+    arm, asked = begun(stream)
+    arm.first_byte(asked, 1.0, token=token)
+    arm.ends(asked, 200, 13.0, tokens)
+    assert arm.figures(20.0).tpot == {}
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,11 @@ def asked(baseline: ArmFigures, canary: ArmFigures, guard: CanaryGuard | None = 
 
 
 def test_each_guard_that_is_on_and_has_figures_is_a_test() -> None:
-    both = ArmFigures(placed=90, ended=90, left=10, ttft={FAST: 50}, whole={FAST: 30})
-    sizes = {"error_rate": 80, "ttft_p50_ratio": 50, "ttft_p95_ratio": 50, "e2e_p95_ratio": 30}
+    both = ArmFigures(placed=90, ended=90, left=10, ttft={FAST: 50}, whole={FAST: 30}, tpot={FAST: 40})
+    sizes = {"error_rate": 80, "ttft_p50_ratio": 50, "ttft_p95_ratio": 50, "e2e_p95_ratio": 30, "tpot_p50_ratio": 40}
     assert asked(both, both) == sizes
-    assert asked(both, both, CanaryGuard(error_rate=0.0, e2e_p95_ratio=0.0, ttft_p50_ratio=0.0)) == {
-        "ttft_p95_ratio": 50
-    }
+    off = CanaryGuard(error_rate=0.0, e2e_p95_ratio=0.0, ttft_p50_ratio=0.0, tpot_p50_ratio=0.0)
+    assert asked(both, both, off) == {"ttft_p95_ratio": 50}
     assert asked(ArmFigures(), ArmFigures()) == {}
 
 

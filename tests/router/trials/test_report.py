@@ -32,6 +32,7 @@ def test_an_arm_is_shown_with_its_intervals() -> None:
         hits_by=dict.fromkeys(range(30), 15),
         pods={"a": 150, "b": 50},
         streamed={bucket_of(0.9): 180},
+        tpot={bucket_of(0.02): 170},
     )
     figures = TrialFigures(baseline=arm, canary=arm)
     shown: Any = describe_canary(canary, figures, judge(canary, figures))
@@ -42,6 +43,8 @@ def test_an_arm_is_shown_with_its_intervals() -> None:
     assert abs(one["ttft_s"]["mean"]["value"] - 0.2) < 1e-9
     assert 0.19 < one["ttft_s"]["p95"]["low"] <= one["ttft_s"]["p95"]["value"] <= one["ttft_s"]["p95"]["high"] < 0.22
     assert 0.85 < one["stream_s"]["p50"] < 0.95 and one["whole_s"]["p95"] is None
+    assert one["tpot_s"]["streams"] == 170 and 0.019 < one["tpot_s"]["p50"]["value"] < 0.021
+    assert any(line.startswith("Median time per token after the first one") for line in shown["words"])
     assert 78 <= one["sessions"] <= 84 and one["heaviest_session"] == round(1 / 60, 4)
     assert shown["pods"] == {"a": {"baseline": 0.75, "canary": 0.75}, "b": {"baseline": 0.25, "canary": 0.25}}
     assert one["hit_rate"]["value"] == 0.25
