@@ -30,7 +30,7 @@ _Rows = Sequence[tuple[str, str, Callable[[Metrics], Mapping[Any, int]], tuple[s
 _COUNTERS: _Rows = (
     (
         "turnout_requests",
-        "Requests answered; pod is empty where none was reached, status 499 where the client left first.",
+        "Requests answered; pool, policy and pod are `-` where there was none, status 499 where the client left first.",
         lambda metrics: metrics.requests,
         ("pool", "policy", "pod", "status"),
     ),

@@ -180,7 +180,7 @@ class Metrics:
         """All zero."""
         self._pools: dict[str, PoolMetrics] = {}
         self.requests: dict[tuple[str, str, str, int], int] = {}
-        """By (pool, policy, pod, status); pod is empty for requests that reached none."""
+        """By (pool, policy, pod, status); `-` stands for a part that a request did not reach."""
         self.retries: dict[tuple[str, str], int] = {}
         """By (pool, reason)."""
         self.ejections: dict[tuple[str, str], int] = {}
