@@ -9,6 +9,7 @@ import os
 from setuptools import setup
 
 COMPILED = [
+    "router/access/certificates.py",
     "router/access/identity.py",
     "router/access/limits.py",
     "router/access/rate_share.py",

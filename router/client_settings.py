@@ -75,7 +75,8 @@ class JwtAuth(Section, frozen=True):
 
 class Auth(Section, frozen=True):
     """Who is let in at the inference port. Without this section every request is. Clients send their key or token as
-    `Authorization: Bearer`, `x-api-key` or `api-key`; probes (`/livez`, `/readyz`, `/health`) need none."""
+    `Authorization: Bearer`, `x-api-key` or `api-key`; probes (`/livez`, `/readyz`, `/health`) need none. Those whose
+    certificate names a tenant need none either: see `tenants[].certificates`."""
 
     keys_file: str = ""
     """API keys as hashes: see `turnout keys`. A mounted Secret will do. Read again when it changes."""
@@ -115,6 +116,9 @@ class TenantSettings(Section, frozen=True):
     headers: tuple[str, ...] = ("deadline",)
     """Which of its requests' headers count: `priority`, `deadline`, `slo`; `["*"]` for all. Without `priority`,
     `x-turnout-priority` may lower the tenant's priority and not raise it."""
+    certificates: tuple[str, ...] = ()
+    """Names of client certificates whose requests are its own and need no key: `URI:`, `DNS:` or `email:` and an
+    alternative name, or `CN:` and the common name. Needs `tls.client_ca_file`."""
     default_pool: str = ""
     """A pool or cluster that gets its requests where it serves their model, before pools that stand earlier. A pool
     also takes those for other models and for none, in place of the `default_pool` of all."""

@@ -8,6 +8,7 @@ much of a key is right: the table's hash is keyed by a secret of the process, an
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from typing import Final, NamedTuple, Protocol
@@ -63,6 +64,14 @@ class TokenReader(Protocol):
         ...
 
 
+class CertificateReader(Protocol):
+    """What knows the certificates of clients: `CertificateTenants`."""
+
+    def find(self, transport: asyncio.BaseTransport, /) -> ClientIdentity | None:
+        """See `CertificateTenants`."""
+        ...
+
+
 class AccessControl:
     """Knows the keys and says whose a request is."""
 
@@ -77,6 +86,8 @@ class AccessControl:
         """By the SHA-256 of the key."""
         self._known: dict[bytes, KnownClient] = {}
         """By the key or token."""
+        self.certificates: CertificateReader | None = None
+        """Knows the connections whose client's certificate names a tenant; None where no tenant has certificates."""
         self.tokens: TokenReader | None = None
         """Takes what is no known key and has the form of a token; None where `auth.jwt` is not configured."""
 
@@ -104,8 +115,15 @@ class AccessControl:
         """Whether there is a key of this hash."""
         return bytes.fromhex(sha256_hex) in self._entries
 
-    def identify(self, header_map: Mapping[bytes, bytes]) -> ClientIdentity:
-        """Whose request has these headers. Raises InvalidApiKey, PermissionDenied and KeysUnread."""
+    def identify(
+        self, header_map: Mapping[bytes, bytes], transport: asyncio.BaseTransport | None = None
+    ) -> ClientIdentity:
+        """Whose request has these headers and came by this connection. Raises InvalidApiKey, PermissionDenied and
+        KeysUnread."""
+        if self.certificates is not None and transport is not None:
+            shown = self.certificates.find(transport)
+            if shown is not None:
+                return shown
         sent = credential(header_map)
         known = self._known.get(sent)
         if known is None or known.expires <= self._wall():

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from router.access.certificates import CertificateTenants
 from router.access.followed_file import FollowedFile
 from router.access.identity import AccessControl
 from router.access.keys import read_keys
@@ -45,6 +46,8 @@ def open_access(settings: Settings, store: StateStore, wall: Callable[[], float]
     control = AccessControl(
         tenants_by_name(settings.tenants), wall, unread=lambda: in_state and not store.health().warm
     )
+    if certificates := CertificateTenants(control.tenants.values()):
+        control.certificates = certificates
     files: list[Followed] = []
     if auth.keys_file:
         files.append(FollowedFile(auth.keys_file, read_keys, control.use))

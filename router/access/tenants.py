@@ -34,6 +34,7 @@ class Tenant:
     weight: float = 1.0
     priority: int = 0
     default_pool: str = ""
+    certificates: frozenset[str] = _NONE
 
     @property
     def limited(self) -> bool:
@@ -64,4 +65,5 @@ def _tenant(each: TenantSettings, *, salted: bool) -> Tenant:
         weight=each.weight,
         priority=each.priority,
         default_pool=each.default_pool,
+        certificates=frozenset(each.certificates),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
+from router.access.certificates import KINDS
 from router.access.keys import NAME, BadKeys, KeyRecord, read_keys
 from router.config.plugin_checks import is_version
 from router.config.problems import Path, Problem
@@ -31,8 +32,9 @@ def access_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def _auth(settings: Settings, auth: Auth) -> Iterator[Problem]:
-    if not auth.keys_file and not auth.keys_from and auth.jwt is None:
-        yield Problem(("auth",), "lets no one in: set keys_file, keys_from or jwt")
+    by_certificate = any(tenant.certificates for tenant in settings.tenants)
+    if not auth.keys_file and not auth.keys_from and auth.jwt is None and not by_certificate:
+        yield Problem(("auth",), "lets no one in: set keys_file, keys_from or jwt, or certificates of tenants")
     if auth.keys_from not in ("", STATE):
         yield Problem(
             ("auth", "keys_from"), f"{auth.keys_from!r} is not known; write {STATE}, or name a file in keys_file"
@@ -96,6 +98,7 @@ def _tenants(settings: Settings) -> Iterator[Problem]:
     pools = {pool.name for pool in settings.pools}
     policies = {*names(), *settings.policies}
     seen: dict[str, int] = {}
+    holders: dict[str, str] = {}
     for at, tenant in enumerate(settings.tenants):
         path: Path = ("tenants", at)
         if not NAME.fullmatch(tenant.name):
@@ -109,10 +112,24 @@ def _tenants(settings: Settings) -> Iterator[Problem]:
         yield from known_names(tenant.policies, (*path, "policies"), "policy", policies | plugins)
         yield from known_names(tenant.headers, (*path, "headers"), "right to a header", RIGHTS)
         yield from _default_pool(tenant, path, settings.pools)
+        yield from _certificates(tenant, path, settings, holders)
         for row, limit in enumerate(tenant.limits):
             if not (limit.requests_per_minute or limit.tokens_per_minute or limit.max_inflight):
                 numbers = "requests_per_minute, tokens_per_minute or max_inflight"
                 yield Problem((*path, "limits", row), f"limits nothing: set {numbers}")
+
+
+def _certificates(tenant: TenantSettings, path: Path, settings: Settings, holders: dict[str, str]) -> Iterator[Problem]:
+    """Problems of the names of a tenant's certificates; `holders` are the tenants that have each name so far."""
+    if tenant.certificates and (settings.tls is None or not settings.tls.client_ca_file):
+        yield Problem((*path, "certificates"), "no client is asked for a certificate: set tls.client_ca_file")
+    for at, name in enumerate(tenant.certificates):
+        kind, _, rest = name.partition(":")
+        if kind not in KINDS or not rest:
+            known = ", ".join(f"{each}:" for each in KINDS)
+            yield Problem((*path, "certificates", at), f"{name!r} is no name: it begins with one of {known}")
+        elif holders.setdefault(name, tenant.name) != tenant.name:
+            yield Problem((*path, "certificates", at), f"{name!r} is of tenant {holders[name]!r} too")
 
 
 def _default_pool(tenant: TenantSettings, path: Path, pools: Sequence[Pool]) -> Iterator[Problem]:

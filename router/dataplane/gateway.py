@@ -51,8 +51,9 @@ class Gateway:
         return Exchange(edge, head, body, arrived)
 
     def admit(self, head: RequestHead) -> None:
-        """Refuse a request whose body is still to come, if its client is not let in. Raises GatewayError."""
-        if self._access is not None:
+        """Refuse a request whose body is still to come, if its client is not let in. Raises GatewayError. Where
+        certificates count, TLS has let the client in."""
+        if self._access is not None and self._access.certificates is None:
             self._access.identify(head.header_map)
 
     def handle(self, exchange: Exchange) -> None:
@@ -63,7 +64,7 @@ class Gateway:
             exchange.keep_alive = False
         try:
             if self._access is not None and not self._local.is_open(exchange):
-                exchange.tenant, exchange.key = self._access.identify(exchange.header_map)
+                exchange.tenant, exchange.key = self._access.identify(exchange.header_map, exchange.edge.transport)
             if exchange.method != b"POST" or exchange.path not in STATELESS_PATHS:
                 if self._local.takes_upgrade(exchange):
                     upgrade.begin(exchange)

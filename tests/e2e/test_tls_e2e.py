@@ -246,6 +246,26 @@ def test_a_revoked_client_is_refused_and_its_open_connection_ends(
         assert gateway.metric("turnout_tls_handshake_failures_total", reason="no_certificate") == 1
 
 
+def test_a_certificate_names_its_tenant_until_it_is_revoked(
+    all_sims: SimPods, authority: Authority, clients: Authority, listed: Path, tmp_path: Path
+) -> None:
+    server, alice, other = authority.issue(), clients.issue("URI:spiffe://test/alice"), clients.issue()
+    tls = {"cert_file": server.cert, "key_file": server.key, "client_ca_file": clients.cert, "crl_file": listed}
+    tenant = {"name": "search", "certificates": ["URI:spiffe://test/alice"]}
+    settings = config(all_sims.urls[:1], tls={name: str(path) for name, path in tls.items()}, auth={}, tenants=[tenant])
+    with running(settings, tmp_path / "gateway") as gateway:
+        known, session = trusting(authority, alice), None
+        for _ in range(2):
+            with Wire(HOST, gateway.port, tls=known, session=session) as wire:
+                assert wire.resumed is bool(session)
+                assert ask(wire, post(chat(), "authorization: Bearer any")).status == 200
+                session = wire.session
+        assert gateway.metric("turnout_tenant_requests_total", tenant="search") == 2, "a resumed session, too"
+        assert _asks(gateway, trusting(authority, other)) == 401
+        listed.write_bytes(clients.revocations(alice).read_bytes())
+        wait_for("it is refused", lambda: _refused(gateway, trusting(authority, alice)))
+
+
 def _asks(gateway: GatewayProcess, context: ssl.SSLContext) -> int:
     with Wire(HOST, gateway.port, tls=context) as wire:
         return ask(wire, post(chat())).status

@@ -56,8 +56,10 @@ class Wire:
         timeout_s: float = DEADLINE_S,
         receive_bytes: int = 0,
         tls: ssl.SSLContext | None = None,
+        session: ssl.SSLSession | None = None,
     ) -> None:
-        """With `tls` raises ssl.SSLError of the handshake; in TLS 1.3 a client's certificate is refused after it."""
+        """With `tls` raises ssl.SSLError of the handshake; in TLS 1.3 a client's certificate is refused after it.
+        `session` is one to resume."""
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -65,11 +67,21 @@ class Wire:
         try:
             self._socket.connect((host, port))
             if tls is not None:
-                self._socket = tls.wrap_socket(self._socket, server_hostname=host)
+                self._socket = tls.wrap_socket(self._socket, server_hostname=host, session=session)
         except OSError:
             self._socket.close()
             raise
         self._got = b""
+
+    @property
+    def session(self) -> ssl.SSLSession | None:
+        """Its TLS session."""
+        return self._socket.session if isinstance(self._socket, ssl.SSLSocket) else None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether it resumed one."""
+        return isinstance(self._socket, ssl.SSLSocket) and bool(self._socket.session_reused)
 
     @property
     def serial(self) -> str:

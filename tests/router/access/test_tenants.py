@@ -31,6 +31,7 @@ def test_every_field_of_the_section_is_in_the_tenant() -> None:
         weight=4.0,
         priority=5,
         default_pool="p",
+        certificates=("CN:a",),
     )
     tenant = tenants_by_name([section])["search"]
     for name in TenantSettings.__struct_fields__:

@@ -83,6 +83,19 @@ def test_a_negative_limit_is_an_error() -> None:
     assert "must be at least 0" in said(tenant(limits=rows))["tenants[0].limits[0].tokens_per_minute"]
 
 
+def test_names_of_certificates_need_clients_that_are_asked_for_one_and_one_tenant_each() -> None:
+    names = [("CN:a", "DNS:", "a"), ("CN:a",)]
+    tenants = [TenantSettings(name=f"t{at}", certificates=each) for at, each in enumerate(names)]
+    found = said(Settings(pools=[POOL], auth=Auth(), tenants=tenants))
+    assert {where: why.split(":")[0] for where, why in found.items()} == {
+        "tenants[0].certificates": "no client is asked for a certificate",
+        "tenants[0].certificates[1]": "'DNS",
+        "tenants[0].certificates[2]": "'a' is no name",
+        "tenants[1].certificates": "no client is asked for a certificate",
+        "tenants[1].certificates[0]": "'CN",
+    }
+
+
 def test_tenants_without_auth_are_a_warning() -> None:
     assert "no effect without `auth`" in said(tenant(), "warning")["tenants"]
 
