@@ -98,10 +98,11 @@ imports: setup  ## import-linter: router -> statesync -> schedulers
 walk: setup  ## write the walk of a request in docs/architecture.md
 	@$(BIN)/python -m scripts.request_walk --write docs/architecture.md
 
-docs: setup  ## write the generated pages of docs/ from the sources: configuration, commands, API, metrics, errors
+docs: setup  ## write the generated pages of docs/ from the sources: configuration, commands, API, metrics, errors; and the chart's schema
 	$(BIN)/python scripts/configuration_md.py > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 	$(BIN)/python -m scripts.reference
+	$(BIN)/python -m scripts.chart_schema
 
 docs-site:  ## build the docs as a web site that works offline: site/index.html
 	@scripts/setup-venv .venv-docs "$(PYTHON)" docs

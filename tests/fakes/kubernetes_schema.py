@@ -17,7 +17,7 @@ from referencing import Registry, Resource
 
 from tests.fakes.rendered_manifests import ROOT, Manifest
 
-VERSIONS = ("1.29", "1.31", "1.33", "1.35", "1.37")
+VERSIONS = ("1.29", "1.30", "1.31", "1.32", "1.33", "1.34", "1.35", "1.36", "1.37")
 """From the oldest supported version (unhealthyPodEvictionPolicy, matchLabelKeys) to the newest."""
 
 CRDS = {path.stem: path for path in sorted((ROOT / "tests" / "data" / "crds").glob("*.json"))}

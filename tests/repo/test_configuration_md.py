@@ -1,4 +1,6 @@
-"""docs/configuration.md equals the output of `make docs` and names every field; its example is a valid file."""
+"""docs/configuration.md and the schema of the Helm chart equal the output of `make docs`. The page names every field,
+and its example is a valid file.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from router import settings
+from scripts import chart_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
@@ -19,6 +22,11 @@ def test_the_page_equals_the_output_of_make_docs() -> None:
     script = ROOT / "scripts" / "configuration_md.py"
     made = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True).stdout
     assert made == PAGE, "router/settings.py changed: run `make docs`"
+
+
+def test_the_schema_of_the_chart_has_the_same_settings() -> None:
+    made = chart_schema.written(chart_schema.SCHEMA.read_text(), chart_schema.VALUES.read_text())
+    assert made == chart_schema.SCHEMA.read_text(), "router/settings.py or values.yaml changed: run `make docs`"
 
 
 def structs(kind: type[msgspec.Struct]) -> set[type[msgspec.Struct]]:

@@ -42,6 +42,9 @@ NOT_RUN = {
     "docker run": "needs the image",
     "docker compose": "tests/deploy/test_compose.py runs the services of the file",
     "kubectl apply": "needs a cluster; tests/deploy checks all that it would apply",
+    "kubectl create": "the same; docs/helm.md",
+    "kubectl --namespace turnout create": "the same",
+    "helm": "the same; tests/deploy/test_helm_md.py runs it by Helm's library",
 }
 """The start of a command -> why it is not run here."""
 
