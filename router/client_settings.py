@@ -58,6 +58,7 @@ class Targets(Section, frozen=True):
     allow: list[str] = []
     """Pools and clusters that any request may name; `["*"]` for all."""
     clients: list[TargetClient] = []
+    """Clients by their keys, each with its own permission."""
 
 
 class JwtAuth(Section, frozen=True):
@@ -94,14 +95,18 @@ class TenantLimit(Section, frozen=True):
     key: str = ""
     """Requests with the key of this name; `"*"`: with each key by itself; empty: with any."""
     requests_per_minute: int = 0
+    """0 is no limit, as for the next two."""
     tokens_per_minute: int = 0
+    """Tokens of prompts and answers."""
     max_inflight: int = 0
+    """Requests at a time, over all replicas."""
 
 
 class TenantSettings(Section, frozen=True):
     """Clients that share rights and limits. Each key or token belongs to one tenant."""
 
     name: str
+    """What keys, tokens and metrics call it."""
     models: tuple[str, ...] = ("*",)
     """Models that it may use, by the names that clients use, or patterns with `*`, `?` and `[...]`. All others do not
     exist for it."""

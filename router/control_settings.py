@@ -18,10 +18,11 @@ TOKEN: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 class ControlToken(Section, frozen=True):
-    """A bearer token of the control port. Its name stands in the audit log and in the history of policies. Exactly one
-    of `token_file`, `token_env` and `token_sha256` says what it is."""
+    """A bearer token of the control port. Exactly one of `token_file`, `token_env` and `token_sha256` says what
+    it is."""
 
     name: str
+    """Stands in the audit log and in the history of policies."""
     role: str = "read"
     """`read`: every GET. `operate`: changes, too."""
     token_file: str = ""
@@ -38,6 +39,7 @@ class Control(Section, frozen=True):
     """The control port: metrics, probes, admin API, docs."""
 
     listen: str = "127.0.0.1:9000"
+    """Host and port. An address that is not a loopback one needs a token or clients' certificates."""
     token: str = ""
     """A bearer token that may do everything. Some token is required unless `listen` is on loopback."""
     tokens: list[ControlToken] = []

@@ -19,6 +19,10 @@ from router.client_settings import TenantLimit as TenantLimit
 from router.client_settings import TenantSettings as TenantSettings
 from router.control_settings import Control as Control
 from router.control_settings import ControlToken as ControlToken
+from router.policy_settings import Plugins as Plugins
+from router.policy_settings import PolicyGuard as PolicyGuard
+from router.policy_settings import PolicySpec as PolicySpec
+from router.policy_settings import TrialSettings as TrialSettings
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
 from router.upstream_settings import Section as Section
@@ -56,10 +60,13 @@ class Limits(Section, frozen=True):
     """Bounds on what clients can make the gateway hold."""
 
     max_header_bytes: int = 65536
+    """Of the request line and the headers of a request; a longer head gets 431."""
     max_headers: int = 100
     """Headers of one request."""
     max_body_bytes: int = 33554432
+    """Of a request; a longer one gets 413."""
     max_connections: int = 20000
+    """Client connections of this replica; it accepts no more."""
     max_inflight: int = 0
     """Requests in flight in this replica before it sheds; 0 is no limit."""
     max_queue: int = 1024
@@ -94,7 +101,9 @@ class Health(Section, frozen=True):
     path: str = ""
     """Path that answers 2xx while a pod is well; empty: each engine's own."""
     interval_s: float = 5.0
+    """Between two probes of a pod."""
     timeout_s: float = 2.0
+    """A probe without an answer after this has failed."""
     failures: int = 2
     """Consecutive failed probes that take a pod out."""
     successes: int = 1
@@ -104,6 +113,7 @@ class Health(Section, frozen=True):
     eject_s: float = 5.0
     """First ejection; doubles each time up to `eject_max_s`."""
     eject_max_s: float = 120.0
+    """The longest ejection."""
     max_ejected_ratio: float = 0.5
     """Never more than this share of a pool at once, nor its last pod. Pods that fail beyond it are kept: they get
     requests, and `turnout pods`, metrics and alerts show that they fail."""
@@ -115,7 +125,9 @@ class Scrape(Section, frozen=True):
     path: str = ""
     """Path of the metrics, `:8002/metrics` on another port of the pod; empty: each engine's own."""
     interval_s: float = 1.0
+    """Between two readings of a pod, by one of the replicas."""
     timeout_s: float = 2.0
+    """A reading that takes longer is given up."""
     max_per_s: float = 50.0
     """With many pods the interval stretches, so that scraping stays cheap."""
     models_interval_s: float = 0.5
@@ -138,6 +150,7 @@ class Logging(Section, frozen=True):
     format: str = "human"
     """`human` or `json`."""
     level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
     access: bool = False
     """One line a request, with client, model, pool, pod, tokens and times; off by default because formatting and
     writing it is not free."""
@@ -164,17 +177,11 @@ class Discovery(Section, frozen=True):
     """DNS servers to query in place of the system's: `10.0.0.10`, or with a port, such as Consul's `127.0.0.1:8600`."""
 
 
-class PolicySpec(Section, frozen=True):
-    """A policy by name and parameters."""
-
-    name: str = "prefix_aware"
-    params: dict[str, object] = {}
-
-
 class Pool(Section, frozen=True):
     """A named set of pods that serve the same models."""
 
     name: str
+    """What `default_pool`, `fallback`, commands and metrics call it."""
     pods: list[str] = []
     """`http://host:port`, `https://host:port/base` or `unix:/path` each; port and path are optional."""
     engine: str = "auto"
@@ -203,6 +210,7 @@ class Pool(Section, frozen=True):
     scale_from_zero_s: float = 0.0
     """How long a request waits for a pod while the pool has none that can be used; 0: it is refused at once."""
     labels: dict[str, str] = {}
+    """Of all its pods, such as `zone`: a policy can prefer pods that share the gateway's."""
     max_inflight_per_pod: int | Literal["auto"] = 0
     """0 is no limit; `auto` is learned from each engine's metrics: what it runs while requests wait in it."""
     timeouts: Timeouts | None = None
@@ -224,6 +232,7 @@ class Prefix(Section, frozen=True):
     """The index of which pod holds which prefix."""
 
     max_bytes: int = 268435456
+    """Memory of the index; the placements that were used least recently go first."""
     default_kv_tokens: int = 500000
     """Capacity assumed of a pod that does not report its own."""
 
@@ -245,40 +254,6 @@ class Sync(Section, frozen=True):
     """Between two checkpoints of the prefix index."""
 
 
-class TrialSettings(Section, frozen=True):
-    """Policies that are tried on live traffic: in the shadow of the one that decides, or on a share of it."""
-
-    shadow_per_s: float = 100.0
-    """Most requests per second and pool that a shadow sees."""
-
-
-class PolicyGuard(Section, frozen=True):
-    """When a failing policy is taken out. Until then a safe policy decides the requests at which it fails."""
-
-    failures: int = 5
-    """This number within `window_s` takes a policy out, until a policy is set, the same or another."""
-    window_s: float = 10.0
-    slow_s: float = 0.05
-    """A pick that takes longer counts as a failure, though its answer is used."""
-    stuck_s: float = 0.25
-    """A pick that takes longer is interrupted, unless the policy is built in."""
-
-
-class Plugins(Section, frozen=True):
-    """Policies that are not built in. They run in the gateway's process, with all its rights."""
-
-    entry_points: list[str] = []
-    """Policies of installed packages to load at start, by name (group `turnout.schedulers`); `["*"]` for all."""
-    directory: str = ""
-    """Each `*.py` in it, once checked, is offered as `name@digest`; a mounted ConfigMap will do. Empty is off."""
-    interval_s: float = 2.0
-    """Between two listings of the directory."""
-    check_timeout_s: float = 20.0
-    """A check that takes longer has failed. It runs in a process of its own."""
-    check_memory_bytes: int = 1073741824
-    """Address space of that process."""
-
-
 class Recording(Section, frozen=True):
     """A record of the gateway's traffic, for `turnout simulate`: lengths and hashes, never a word of a prompt."""
 
@@ -292,6 +267,7 @@ class Settings(Section, frozen=True):
     """The whole file."""
 
     listen: str = "0.0.0.0:8000"
+    """Host and port of the inference port; `[::]:8000` takes IPv4, too."""
     tls: ServerTls | None = None
     """TLS on the inference port; without it plain HTTP."""
     control: Control = Control()

@@ -1,5 +1,5 @@
-"""Prints docs/configuration.md from router/settings.py and the files beside it: the fields, their defaults, and
-the text below each field.
+"""Prints docs/configuration.md from router/settings.py and the files beside it: the fields, their defaults, the text
+below each field, and the built-in policies with their parameters.
 
 The text is in the source, as the string under the field; a test checks that the page is what this prints.
 """
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from schedulers.params import describe
+from schedulers.registry import BUILT_IN
+
 ROUTER = Path(__file__).resolve().parents[1] / "router"
-SOURCES = tuple(ROUTER / f"{part}settings.py" for part in ("upstream_", "client_", "control_", ""))
+SOURCES = tuple(ROUTER / f"{part}settings.py" for part in ("upstream_", "client_", "control_", "policy_", ""))
 
 HEAD = """\
 # Configuration
@@ -65,6 +69,14 @@ nothing.
 
 Without a file, `--pod` and `--policy` make a pool named `default`. With a file of several pools, one of them must have
 that name.
+"""
+
+
+POLICIES = """\
+## Policies
+
+What `policy.name` and `policy.params` may be. [schedulers/README.md](../schedulers/README.md) has the formula of each;
+[policies.md](policies.md) says how to replace one under load, and how to write one.
 """
 
 
@@ -122,16 +134,43 @@ def as_yaml(default: str) -> str:
     return f"`{names.get(default, default)}`"
 
 
-def table(section: Section) -> str:
-    """A section as Markdown."""
-    rows = [f"| `{f.name}` | {f.kind.replace('|', 'or')} | {f.default} | {f.text} |" for f in section.fields]
+def table(section: Section, every: Mapping[str, Section]) -> str:
+    """A section as Markdown. A field that is a section itself is described by the first sentence of that."""
+    rows = [
+        f"| `{f.name}` | {f.kind.replace('|', 'or')} | {f.default} | {f.text or first_sentence_of(f.kind, every)} |"
+        for f in section.fields
+    ]
     title = "The whole file" if section.name == "Settings" else section.name
     return "\n".join([f"## {title}", "", section.text, "", "| key | type | default | |", "|---|---|---|---|", *rows])
 
 
+def first_sentence_of(kind: str, every: Mapping[str, Section]) -> str:
+    """What the section says that a type names, with a link to it; empty for another type."""
+    names = [name for name in re.findall(r"\w+", kind) if name in every]
+    if not names:
+        return ""
+    return f"{sentence(every[names[0]].text)} See [{names[0]}](#{names[0].lower()})."
+
+
+def sentence(text: str) -> str:
+    """The first one."""
+    return re.split(r"(?<=\.)\s", " ".join(text.split()), maxsplit=1)[0]
+
+
+def policies() -> str:
+    """The built-in policies with their parameters, as Markdown."""
+    rows = []
+    for name, policy in BUILT_IN.items():
+        takes = describe(policy).removeprefix("its parameters: ").replace("|", "or")
+        rows.append(f"| `{name}` | {sentence(policy.__doc__ or '')} | {takes.removeprefix('it takes ')} |")
+    return "\n".join([POLICIES, "| name | sends a request to | parameters |", "|---|---|---|", *rows])
+
+
 def page(*sources: str) -> str:
     """The whole page."""
-    return "\n\n".join([HEAD.rstrip(), *map(table, sections(*sources))]) + "\n"
+    found = sections(*sources)
+    every = {section.name: section for section in found}
+    return "\n\n".join([HEAD.rstrip(), *(table(section, every) for section in found), policies()]) + "\n"
 
 
 if __name__ == "__main__":

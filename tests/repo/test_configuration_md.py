@@ -4,15 +4,21 @@ and its example is a valid file.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from router import settings
+<<<<<<< HEAD
 from scripts import chart_schema
+=======
+from schedulers.registry import BUILT_IN
+>>>>>>> f9ac77e (docs: describe every key, and the policies with their parameters)
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
@@ -45,6 +51,23 @@ def test_every_field_of_the_decoder_is_named() -> None:
     for struct in every:
         for field in msgspec.structs.fields(struct):
             assert f"| `{field.encode_name}` |" in PAGE, f"{struct.__name__}.{field.name}"
+
+
+def test_every_field_is_described() -> None:
+    keys = PAGE.partition("## The whole file")[2]
+    rows = [line.split("|") for line in keys.splitlines() if line.startswith("| `")]
+    assert len(rows) > 150
+    assert [cells[1].strip() for cells in rows if not cells[-2].strip()] == []
+
+
+def _parameters(policy: Any) -> list[Any]:
+    return [field for field in dataclasses.fields(policy) if field.init]
+
+
+def test_every_policy_is_there_with_its_parameters() -> None:
+    for name, policy in BUILT_IN.items():
+        assert f"| `{name}` | " in PAGE
+        assert all(f"{field.name} (" in PAGE for field in _parameters(policy))
 
 
 def test_the_example_decodes() -> None:
