@@ -61,6 +61,7 @@ def definitions() -> dict[str, Any]:
     }
     for name, struct in found.items():
         del struct["title"]
+        struct["description"] = " ".join(struct["description"].split())
         for field, schema in struct["properties"].items():
             schema.pop("default", None)
             if text := texts.get((name, field)):
