@@ -14,11 +14,8 @@ from typing import Any
 import msgspec
 
 from router import settings
-<<<<<<< HEAD
-from scripts import chart_schema
-=======
 from schedulers.registry import BUILT_IN
->>>>>>> f9ac77e (docs: describe every key, and the policies with their parameters)
+from scripts import chart_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
