@@ -39,6 +39,7 @@ COMPILED = [
     "router/dataplane/prefix_feedback.py",
     "router/dataplane/queue.py",
     "router/dataplane/relay.py",
+    "router/dataplane/request/adapters.py",
     "router/dataplane/request/inline_data.py",
     "router/dataplane/request/json_skim.py",
     "router/dataplane/request/multipart.py",

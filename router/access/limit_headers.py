@@ -23,6 +23,9 @@ _ANTHROPIC: Final = [
     b"".join([b"anthropic-ratelimit-%b-%b: %b\r\n" % (name, what, form) for what, form in _FORMS]) for name in _NAMES
 ]
 
+_PODS: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
+"""Beginnings of the headers in which a pod may name limits of its own; the last ones are IETF's."""
+
 
 def openai_headers(limits: LimitSet, now: float) -> bytes:
     """Lines for all paths but Anthropic's; `now` is on the clock of the shares."""
@@ -45,6 +48,13 @@ def anthropic_headers(limits: LimitSet, now: float, wall: float) -> bytes:
             reset = datetime.fromtimestamp(wall + share.refill_s(left), UTC)
             lines += line % (int(share.capacity), int(left), reset.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
     return lines
+
+
+def without_limits(kept: list[bytes]) -> list[bytes]:
+    """A pod's header lines without what it says of limits: the client's are those of its tenant."""
+    if not any(b"ratelimit" in part for part in kept):
+        return kept
+    return [line + b"\r\n" for line in b"".join(kept).split(b"\r\n") if line and not line.startswith(_PODS)]
 
 
 def duration(seconds: float) -> bytes:

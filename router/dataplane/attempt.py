@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from router.access.limit_headers import without_limits
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import FAILED, Exchange, Placement, RoutedRequest
@@ -157,12 +158,12 @@ class Attempts:
     def headers(self, relay: Relay, head: ResponseHead) -> list[bytes]:
         """The pod's response headers, and those that name request, pod and replica."""
         identity, exchange = self._identity, relay.exchange
-        own = identity.response_headers(exchange, relay.placement)
-        if self._limits is not None:
-            own.append(self._limits.lines(exchange))
-        if head.status == 200 and not identity.rewrites:
-            return [*head.kept, *own]
-        return [*identity.pods_headers(exchange, relay.placement.pod, head), *own]
+        own, kept = identity.response_headers(exchange, relay.placement), head.kept
+        if head.status != 200 or identity.rewrites:
+            kept = identity.pods_headers(exchange, relay.placement.pod, head)
+        if self._limits is not None and (lines := self._limits.lines(exchange)):
+            return [*without_limits(kept), *own, lines]
+        return [*kept, *own]
 
     def first_byte(self, relay: Relay, now: float) -> None:
         """The first body byte came: prefill is over, and of a stream this is the first token."""

@@ -14,9 +14,9 @@ from router.dataplane.request.openai import Call
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import BLOCK_BYTES
 
-TAIL_BYTES: Final = 640
-"""How many of the last bytes are searched, at five instructions a byte. vLLM's chat has 0.4 KB from `usage` to the end;
-its /v1/responses has 0.8 KB and is left to the counters of the metrics page."""
+TAIL_BYTES: Final = 1536
+"""How many of the last bytes are kept and searched. vLLM's chat has 0.4 KB from `usage` to the end, its /v1/responses
+0.8 KB."""
 
 SMALL_PIECE: Final = 64
 """Pieces of the body up to this many bytes hold no usage: `data: [DONE]`, a last chunk."""

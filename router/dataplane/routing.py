@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from router.access.tenants import Tenant
+from router.access.tenants import EVERYTHING, Tenant
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import Exchange, RoutedRequest
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.request import openai
+from router.dataplane.request.adapters import check_adapters
 from router.dataplane.request.cache_salt import salted
 from router.dataplane.request.openai import Call
 from router.dataplane.request.paths import INFERENCE_PATHS
@@ -61,8 +62,10 @@ class Routing:
         exchange.header_map = as_permitted(exchange.header_map, tenant)
         if exchange.upgrade:
             check_upgrade(exchange.path, tenant)
+        kind = exchange.header_map.get(b"content-type", b"")
+        if EVERYTHING not in tenant.models:
+            check_adapters(kind, exchange.body)
         if tenant.salted:
-            kind = exchange.header_map.get(b"content-type", b"")
             exchange.body = salted(exchange.path, kind, exchange.body, tenant)
         return self._visible.of(tenant)
 

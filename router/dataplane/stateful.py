@@ -73,7 +73,7 @@ class StatefulRequests:
         thing = state_refs.thing_in(path)
         ids = [thing, *named] if thing else [*state_refs.in_path(path), *named]
         if ids or not state_refs.keeps_nothing(exchange.body):
-            exchange.refs = ids
+            _learn_ids(exchange, ids)
         if not ids:
             return False
         owner = self._owners.known(ids)
@@ -91,7 +91,7 @@ class StatefulRequests:
         ids = owned_state.named(exchange.method, path, kind, exchange.body)
         gives = owned_state.gives_ids_out(exchange.method, path)
         if gives and (ids or not state_refs.keeps_nothing(exchange.body)):
-            exchange.refs = ids
+            _learn_ids(exchange, ids)
         if not ids:
             return False
         owners = self._owners.made_by(tenant.name, ids)
@@ -204,3 +204,10 @@ class StatefulRequests:
                 f"What this request names was on pod {owner!r}, which is gone with all that it kept. "
                 "Create it again; for a response, send the whole conversation."
             ) from None
+
+
+def _learn_ids(exchange: Exchange, ids: list[str]) -> None:
+    """Have the ids in the answer learned. The pod is not asked for compression: nothing could be read then."""
+    exchange.refs = ids
+    lines = b"".join(exchange.kept).split(b"\r\n")
+    exchange.kept = [line + b"\r\n" for line in lines if line and not line.startswith(b"accept-encoding:")]

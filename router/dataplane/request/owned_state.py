@@ -31,12 +31,11 @@ _THING: Final = re.compile(state_refs.COLLECTIONS + rb"/[^/]+/*")
 """Paths of one thing."""
 
 _SLASHES: Final = re.compile(rb"//+")
-_NAMES: Final = re.compile(
-    rb'"(?:previous_response_id|conversation|input_file_id|file_id|training_file|validation_file|batch_id|video_id'
-    rb'|thread_id|assistant_id|container)"\s*+:\s*+"((?:[^"\\]|\\.)*+)"',
-    re.DOTALL,
+_NAMES: Final = re.compile(state_refs.NAMES + rb'"((?:[^"\\]|\\.)*+)"', re.DOTALL)
+_ITEM: Final = re.compile(
+    rb'"type"\s*+:\s*+"item_reference"|[\[,]\s*+\{\s*+"id"\s*+:\s*+"(?:[^"\\]|\\.)*+"\s*+\}', re.DOTALL
 )
-"""Fields that name state, wherever they stand."""
+"""An item of a response in place of its content: by its type, or an object in a list with nothing but an id."""
 _LISTS: Final = re.compile(rb'"(?:file_ids|vector_store_ids)"\s*+:\s*+\[')
 _IDS: Final = re.compile(rb'\s*+(?:"([^"\\]*+)"\s*+(?:,\s*+|(?=\])))')
 _ESCAPE: Final = re.compile(rb"\\u00(?!2[267bB]|3[cCeE]|5[cC]|60)([2-7][\da-fA-F])")
@@ -114,6 +113,8 @@ def _in_body(content_type: bytes, body: bytes) -> Iterator[str]:
         text = _without_escapes(text)
     for match in _NAMES.finditer(text):
         yield _plain(match[1])
+    if _ITEM.search(text) is not None:
+        raise BadRequest("Items are not read by their ids here: send what they hold, or previous_response_id.")
     for match in _LISTS.finditer(text):
         at = match.end()
         while (each := _IDS.match(text, at)) is not None:

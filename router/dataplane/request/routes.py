@@ -12,8 +12,10 @@ from router.errors import BadRequest, MissingModel, ModelNotFound, PoolNotFound,
 from router.settings import Pool, Timeouts
 
 _HINT_MODELS: Final = 100
-_HINT_LENGTH: Final = 200
-"""Models that are served, and characters of the one asked for, up to which an unknown name is compared with them."""
+"""Models that are served up to which an unknown name is compared with them."""
+_HINT_APART: Final = 3
+_HINT_NEAR: Final = 8
+"""Characters by which the length of a name may differ, and names that are compared: difflib takes 0.1 ms for each."""
 
 Allowed = Callable[[Pool], bool]
 """Whether a client may choose this pool by header."""
@@ -231,8 +233,9 @@ class Routes:
         return not self._served.get(pool) or None in self._learned[pool].values()
 
     def _not_found(self, model: str, known: Mapping[str, object]) -> ModelNotFound:
-        few = len(known) <= _HINT_MODELS and len(model) <= _HINT_LENGTH  # difflib takes 0.1 ms for each name
-        close = difflib.get_close_matches(model, known, n=1) if few else []
+        near = [name for name in known if name[:2] == model[:2]] if len(known) <= _HINT_MODELS else []
+        alike = [name for name in near if abs(len(name) - len(model)) <= _HINT_APART]
+        close = difflib.get_close_matches(model, alike[:_HINT_NEAR], n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         return ModelNotFound(
             f"The model {model[:200]!r} does not exist here.{hint} GET /v1/models lists what does.", param="model"

@@ -30,11 +30,13 @@ COLLECTIONS: Final[bytes] = (
 COLLECTION: Final = re.compile(COLLECTIONS + rb"/([^/]+)")
 """Paths of one thing in a collection of an OpenAI- or Anthropic-like API."""
 
-_REF: Final = re.compile(
+NAMES: Final[bytes] = (
     rb'"(?:previous_response_id|conversation|input_file_id|file_id|training_file|validation_file|batch_id|video_id'
-    rb'|thread_id|assistant_id|container)"\s*+:\s*+(?:\{\s*+"id"\s*+:\s*+)?"([^"\\]{1,%d})"' % MAX_ID_BYTES
+    rb'|thread_id|assistant_id|vector_store_id|container)"\s*+:\s*+'
 )
 """Fields of a JSON body that name state, wherever they stand: a file may be part of a message."""
+
+_REF: Final = re.compile(NAMES + rb'(?:\{\s*+"id"\s*+:\s*+)?"([^"\\]{1,%d})"' % MAX_ID_BYTES)
 
 _DIGIT: Final = re.compile("[0-9]")
 _STORE_FALSE: Final = re.compile(rb'"store"\s*+:\s*+false')

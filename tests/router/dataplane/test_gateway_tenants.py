@@ -54,6 +54,14 @@ def test_a_model_that_a_tenant_may_not_use_is_answered_as_one_that_does_not_exis
         rig.asked().sends(ok())
 
 
+def test_a_tenant_of_some_models_cannot_choose_an_adapter_beside_them() -> None:
+    with TenantRig() as rig:
+        for fields in ({"lora_path": "big"}, {"lora": [{"id": 0, "scale": 1}]}):
+            assert refusal(rig.asks(chat("small", **fields), bearer("a")))[:2] == (403, "permission_denied")
+            rig.asks(chat("small", **fields), bearer("b"))
+            rig.asked().sends(ok())
+
+
 def test_a_tenant_lists_and_reads_only_the_models_that_it_may_use() -> None:
     with TenantRig() as rig:
         listed = rig.client().sends(get("/v1/models", bearer("a")))

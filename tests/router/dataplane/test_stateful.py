@@ -9,7 +9,7 @@ import pytest
 from router.settings import Pool
 from schedulers.types import PodId
 from tests.fakes.each_case import each_case
-from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, Client, PodEnd, chunk, get, ok, post
+from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, Client, PodEnd, chunk, get, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
 NOT_FOUND = b'{"error":{"message":"not found","code":404}}'
@@ -27,6 +27,16 @@ def creates(rig: Rig, id: str, path: str = "/v1/responses", body: object = None,
 def follows(rig: Rig, previous: str, **fields: object) -> Client:
     body = {"model": "m", "input": "on", "previous_response_id": previous, **fields}
     return rig.client().sends(post(json.dumps(body).encode(), path="/v1/responses"))
+
+
+def test_a_pod_is_not_asked_to_compress_an_answer_that_gives_ids_out() -> None:
+    with Rig() as rig:
+        for path, passed in (("/v1/responses", False), ("/v1/chat/completions", True)):
+            rig.client().sends(post(CHAT, "Accept-Encoding: gzip", "x-own: 1", path=path))
+            pod = rig.asked()
+            headers = pod.request.headers
+            assert ("accept-encoding" in headers, headers["x-own"]) == (passed, "1")
+            pod.sends(ok())
 
 
 def test_case_c9_twenty_of_twenty_follow_ups_reach_the_pod_that_has_the_response() -> None:

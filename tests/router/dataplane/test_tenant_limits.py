@@ -58,6 +58,35 @@ def test_answers_say_what_is_left(rig: Rig) -> None:
     assert int(headers["x-ratelimit-remaining-tokens"]) < 6000
 
 
+def test_what_a_pod_says_of_its_own_limits_reaches_only_who_has_none_here(rig: Rig) -> None:
+    limited(rig, requests_per_minute=60)
+    lines = ["X-RateLimit-Remaining-Requests: 9000", "x-ratelimit-limit-tokens: 5", "RateLimit-Policy: 9", "x-own: 1"]
+    for status in ("200 OK", "200 OK", "400 Bad Request"):
+        client = rig.asks(CHAT, SEARCH)
+        rig.asked().sends(ok(b"{}", *lines, status=status))
+        headers = client.answer().headers
+        assert int(headers["x-ratelimit-remaining-requests"]) < 60 and headers["x-own"] == "1"
+        assert "x-ratelimit-limit-tokens" not in headers and "ratelimit-policy" not in headers
+    free = rig.asks(CHAT, bearer("free"))
+    rig.asked().sends(ok(b"{}", *lines))
+    assert free.answer().headers["x-ratelimit-remaining-requests"] == "9000"
+
+
+def test_the_usage_of_a_response_counts_though_much_follows_it(rig: Rig) -> None:
+    limits = limited(rig, tokens_per_minute=6000)
+    body = b'{"model":"m","input":"hi","stream":true}'
+    client = rig.client()
+    client.sends(post(body, SEARCH, path="/v1/responses"))
+    usage = {"input_tokens": 40, "input_tokens_details": {"cached_tokens": 8}, "output_tokens": 60}
+    last = {
+        "response": {"id": "resp_1", "output": ["x" * 5000], "usage": usage, "user": "u" * 900},
+    }
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    rig.asked().sends(head, event(json.dumps(last, separators=(",", ":"))), b"0\r\n\r\n")
+    assert client.answer().status == 200
+    assert limits.shares[0].hand == 5900
+
+
 def test_a_request_beyond_the_limit_gets_429_with_the_time_to_wait_and_is_counted(rig: Rig) -> None:
     limited(rig, requests_per_minute=2)
     served(rig)

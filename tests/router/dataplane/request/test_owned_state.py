@@ -16,7 +16,7 @@ from tests.fakes.each_case import each_case
 JSON = b"application/json"
 NAMES = (
     *("previous_response_id", "conversation", "input_file_id", "file_id", "training_file", "validation_file"),
-    *("batch_id", "video_id", "thread_id", "assistant_id", "container"),
+    *("batch_id", "video_id", "thread_id", "assistant_id", "vector_store_id", "container"),
 )
 
 
@@ -125,6 +125,26 @@ def test_a_conversation_of_many_parts_makes_no_objects() -> None:
             assert tracemalloc.get_traced_memory()[1] < 5 * len(body)
         finally:
             tracemalloc.stop()
+
+
+@each_case(
+    "item",
+    [
+        b'{"type":"item_reference","id":"msg_1"}',
+        b'{"id":"msg_1","type" : "item_reference"}',
+        b'{"id":"msg_1","\\u0074ype":"item_\\u0072eference"}',
+        b'{ "id" : "msg_1" }',
+    ],
+)
+def test_an_item_by_its_id_is_refused(item: bytes) -> None:
+    for before in (b"", b'{"role":"user","content":"hi"}, '):
+        with pytest.raises(BadRequest, match="Items are not read by their ids"):
+            in_body(b'{"input":[%b%b]}' % (before, item))
+
+
+def test_what_only_looks_like_an_item_passes() -> None:
+    said = json.dumps({"input": '[{"id":"msg_1"}] "type":"item_reference"', "conversation": {"id": "conv_1"}})
+    assert in_body(said.encode()) == ["conv_1"]
 
 
 def test_an_id_that_the_client_chooses_is_refused() -> None:
