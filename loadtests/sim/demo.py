@@ -223,7 +223,7 @@ def footer(ports: Ports) -> list[str]:
     """Commands and addresses for the user."""
     base, control = f"http://{HOST}:{ports.inference}", f"http://{HOST}:{ports.control}"
     return [
-        f"gateway {base}/v1   metrics {control}/metrics   docs {control}/docs",
+        f"gateway {base}/v1   metrics {control}/metrics   console {control}/console",
         f"swap the policy while it runs: turnout policy set {POOL} round_robin --control {control}",
         "Ctrl-C ends engines, gateway and traffic",
     ]

@@ -149,6 +149,10 @@ class LimitRegistry:
             limits = self._sets.get((tenant, name, model)) or self._set_of(tenant, name, model)
         return LimitCharge(limits)
 
+    def share(self, key: str) -> Share | None:
+        """The share of this key (`share_key`); None if there is none yet."""
+        return self._by_key.get(key)
+
     def _set_of(self, tenant: Tenant, key: str, model: str) -> LimitSet:
         made = self._sets[tenant, key, model] = LimitSet(tenant.name)
         own = TenantLimit(

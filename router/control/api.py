@@ -8,15 +8,20 @@ from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
 from router.control.answers import explain_errors
+from router.control.console import console_routes
 from router.control.docs_page import POLICY, docs_page
 from router.control.guard import ControlGuard
 from router.control.key_routes import key_routes
+from router.control.live import live_routes
 from router.control.plane import ControlPlane
 from router.control.policy_routes import plugin_routes, policy_routes, trial_routes
 from router.control.roles import needed, route_of
 from router.control.routes import open_routes, pod_routes, replica_routes
 
-ROUTES: Final = (open_routes, pod_routes, policy_routes, trial_routes, plugin_routes, key_routes, replica_routes)
+ROUTES: Final = (
+    *(open_routes, pod_routes, policy_routes, trial_routes, plugin_routes, key_routes, replica_routes),
+    *(live_routes, console_routes),
+)
 
 
 def create_control(plane: ControlPlane) -> FastAPI:

@@ -8,13 +8,18 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from router.access.limits import LimitRegistry
 from router.access.shared_keys import SharedKeys
 from router.control.audit import AuditLog
 from router.control.tokens import ControlTokens
 from router.lifecycle import Lifecycle
+from router.plugins.samples import Samples
 from router.policy.controller import PolicyController
 from router.settings import Settings
+from router.telemetry.metrics import Metrics
+from schedulers.protocols import Scheduler
 from schedulers.types import PodId
+from statesync.prefix.accuracy import PodAccuracy
 from statesync.store.lineage import digest
 from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord, ReplicaInfo, StoreHealth
@@ -64,6 +69,25 @@ class ReplicaDirectory(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSources:
+    """What the console shows beyond the answers of the admin API."""
+
+    metrics: Metrics
+    accuracy: Mapping[PodId, PodAccuracy]
+    waiting: Callable[[], int]
+    """Requests that wait in the gateway for a saturated pool."""
+    policy_names: Callable[[], Sequence[str]]
+    """Every policy that a pool may be given."""
+    decider: Callable[[str, str], Scheduler | None]
+    """(pool, policy's name) -> the policy, if it decides requests of that pool."""
+    open_samples: Callable[[], Samples]
+    """Have the data plane keep some decisions, until `close_samples`."""
+    close_samples: Callable[[], None]
+    limits: LimitRegistry | None = None
+    """None where no tenant has a limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlane:
     """Everything the control port reads or calls."""
 
@@ -91,6 +115,7 @@ class ControlPlane:
     """Unix time of the process's start."""
     replica: str
     version: str
+    live: LiveSources
     plugins: Callable[[], Mapping[str, object]] = dict
     """The plugin directory: each file, and the result of its check."""
     trial: Callable[[str], Mapping[str, object]] = lambda pool: {"pool": pool, "running": False}

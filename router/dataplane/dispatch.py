@@ -61,7 +61,7 @@ class Dispatch:
     ) -> None:
         """`live` holds the policies and `trials` the running trials, by pool; `by_name` the policies that a request may
         name in a header. `placed` is None where no other replica reads placements. `rng` returns 64 random bits.
-        `samples`, if given, keeps some of the requests to check plugins with; `accuracy` counts what was predicted.
+        `samples`, if given, keeps some of the requests and answers; `accuracy` counts what was predicted.
         `sessions` finds the session of a request in the pools of `session_pools`, a set that may change."""
         self._view = view
         self._mixed = view.mixed
@@ -73,7 +73,8 @@ class Dispatch:
         self._placed = placed
         self._rng = rng
         self._trials = trials
-        self._samples = samples
+        self.samples = samples
+        """May be set and taken away while requests run."""
         self._accuracy = accuracy.pods if accuracy is not None else None
         self._sessions = sessions or SessionKeys(Sessions())
         self._session_pools = session_pools if session_pools is not None else set()
@@ -99,8 +100,8 @@ class Dispatch:
         answer = self._pick(scheduler, info, snapshot)
         took_s = perf_counter() - began
         routed.metrics.decision.observe(took_s)
-        if self._samples is not None and exchange.arrived >= self._samples.next_at:
-            self._samples.take(exchange.arrived, info, snapshot)
+        if self.samples is not None and exchange.arrived >= self.samples.next_at:
+            self.samples.take(exchange.arrived, info, snapshot, answer)
         if took_s > self._slow_s:
             self._guard.slow(scheduler, pool.name, took_s, answer)
         if trial is not None and not exchange.attempts:  # a retry does not show what a policy would do with a request

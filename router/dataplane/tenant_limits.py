@@ -26,13 +26,13 @@ class TenantLimits:
 
     def __init__(self, limits: LimitRegistry, clock: Callable[[], float], wall: Callable[[], float]) -> None:
         """`clock` is that of `limits`; `wall` gives Unix seconds."""
-        self._limits = limits
+        self.registry = limits
         self._clock = clock
         self._wall = wall
 
     def admit(self, exchange: Exchange) -> None:
         """Charge the exchange, once. Raises RateLimitExceeded."""
-        charge = self._limits.charge(exchange.tenant, exchange.key, exchange.model)
+        charge = self.registry.charge(exchange.tenant, exchange.key, exchange.model)
         if charge is None:
             return
         exchange.charge = charge

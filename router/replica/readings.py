@@ -9,7 +9,8 @@ from collections.abc import Callable
 from itertools import chain
 
 from router import __version__
-from router.control.plane import ControlPlane
+from router.control.plane import ControlPlane, LiveSources
+from router.plugins.samples import Samples
 from router.replica.parts import Components
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
@@ -17,6 +18,7 @@ from router.telemetry.ports import tls_families
 from router.telemetry.scale_signals import families as scale_families
 from router.telemetry.span_family import families as span_families
 from router.telemetry.trials import families
+from schedulers.protocols import Scheduler
 from statesync.store.lineage import as_number, digest
 
 
@@ -43,6 +45,36 @@ def control_plane(of: Components, *, drain: Callable[[], None]) -> ControlPlane:
         keys=of.dataplane.access.shared if of.dataplane.access is not None else None,
         replica=of.core.name,
         version=__version__,
+        live=_live_sources(of),
+    )
+
+
+def _live_sources(of: Components) -> LiveSources:
+    dispatch, policy = of.dataplane.gateway.deps.dispatch, of.policy
+
+    def decider(pool: str, name: str) -> Scheduler | None:
+        live, running = policy.controller.live(pool).scheduler, policy.trials.watched.get(pool)
+        candidate = running.trial.canary if running is not None else None
+        deciders = [live, candidate.scheduler] if candidate is not None else [live]
+        return next((each for each in deciders if each.name == name), policy.catalog.by_name().get(name))
+
+    def open_samples() -> Samples:
+        samples = dispatch.samples = policy.samples or Samples()
+        return samples
+
+    def close_samples() -> None:
+        dispatch.samples = policy.samples
+
+    limits = of.dataplane.gateway.deps.limits
+    return LiveSources(
+        metrics=of.core.metrics,
+        accuracy=of.state.prefix_accuracy.pods,
+        waiting=lambda: of.network.admission.queued,
+        policy_names=lambda: list(policy.catalog.by_name()),
+        decider=decider,
+        open_samples=open_samples,
+        close_samples=close_samples,
+        limits=limits.registry if limits is not None else None,
     )
 
 

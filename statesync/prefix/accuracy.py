@@ -50,7 +50,7 @@ WINDOW_TOKENS: Final = 50_000
 class PodAccuracy:
     """One pod's sums, in tokens, which only grow, and its trust."""
 
-    __slots__ = ("asked", "counters", "error", "expected", "predicted", "true", "trust")
+    __slots__ = ("asked", "counters", "error", "expected", "predicted", "reported", "true", "trust")
 
     def __init__(self) -> None:
         self.predicted = 0
@@ -66,6 +66,8 @@ class PodAccuracy:
         """Predicted cached tokens of the same prompts."""
         self.counters: tuple[int, int] | None = None
         """The engine's counters at that comparison: tokens looked up, tokens found."""
+        self.reported = (0, 0)
+        """The same at its last report, for display."""
 
 
 class PrefixAccuracy:
@@ -92,7 +94,7 @@ class PrefixAccuracy:
         accuracy = self.pods.get(pod)
         if accuracy is None or asked is None or found is None:
             return
-        before = accuracy.counters
+        before, accuracy.reported = accuracy.counters, (asked, found)
         if before is None or asked < before[0] or found < before[1]:
             accuracy.counters, accuracy.asked, accuracy.expected = (asked, found), 0, 0
             return

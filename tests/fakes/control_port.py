@@ -13,10 +13,11 @@ from router.address import ListenAddress
 from router.cli.main import main
 from router.control.api import create_control
 from router.control.audit import AuditLog
-from router.control.plane import ControlPlane
+from router.control.plane import ControlPlane, LiveSources
 from router.control.server import ControlServer
 from router.control.tokens import ControlTokens
 from router.lifecycle import Lifecycle, Phase
+from router.plugins.samples import Samples
 from router.policy.controller import PolicyController
 from router.settings import Control, PolicySpec, Pool, Settings
 from router.telemetry.collector import Readings
@@ -25,6 +26,7 @@ from router.telemetry.metrics import Metrics
 from schedulers.registry import create
 from schedulers.types import Pod, PodId, RequestInfo
 from statesync.load.view import LoadView
+from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.store.memory import MemoryStore
 from statesync.types import EngineReport, PrefixPage
 
@@ -69,6 +71,8 @@ class Replica:
         self.policies = PolicyController(self.store, {"default": PolicySpec(name="p2c")}, create)
         self.lifecycle = Lifecycle(self.clock)
         self.drains = 0
+        self.samples: Samples | None = None
+        self.accuracy = PrefixAccuracy(lambda *_: None)
         control = control or Control(token=token)
         self.audit = AuditLog(control, "r-1", wall=lambda: self.wall, clock=self.clock) if control.audit_file else None
         self.plane = ControlPlane(
@@ -89,7 +93,23 @@ class Replica:
             started_at=1_700_000_000.0,
             replica="r-1",
             version="1.2.3",
+            live=LiveSources(
+                metrics=self.metrics,
+                accuracy=self.accuracy.pods,
+                waiting=lambda: 3,
+                policy_names=lambda: ["p2c", "least_load"],
+                decider=lambda pool, name: self.policies.live(pool).scheduler,
+                open_samples=self.open_samples,
+                close_samples=self.close_samples,
+            ),
         )
+
+    def open_samples(self) -> Samples:
+        self.samples = Samples()
+        return self.samples
+
+    def close_samples(self) -> None:
+        self.samples = None
 
     def clock(self) -> float:
         return self.now
@@ -104,9 +124,12 @@ class Replica:
 
     def busy(self) -> None:
         """A request in flight on the first pod, and a report of its engine."""
-        request = RequestInfo("r", "m", 100, 50, self.now, 1, 1)
-        self.view.reserve(POD, request)
+        self.view.reserve(POD, self.request())
         self.view.report(POD, EngineReport(queued=3, running=4, kv_usage=0.5))
+
+    def request(self) -> RequestInfo:
+        """A request as policies see it."""
+        return RequestInfo("r", "m", 100, 50, self.now, 1, 1)
 
     def _exposition(self) -> Exposition:
         readings = Readings(

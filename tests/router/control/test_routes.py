@@ -121,7 +121,6 @@ MISSING = [
     ("GET", "/admin/pods/10.9.9.9:1", 404, "pod_not_found"),
     ("GET", "/admin/pools/nonesuch/policy", 404, "pool_not_found"),
     ("GET", "/admin/nonesuch", 404, "not_found"),
-    ("GET", "/", 404, "not_found"),
     ("POST", "/metrics", 405, "method_not_allowed"),
 ]
 
