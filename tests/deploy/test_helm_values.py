@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 
 Place = tuple[str | int, ...]
 WHOLE = json.loads(SCHEMA.read_text())
+EACH = "*"
+"""In a path: every item of a list."""
 
 PLAIN = {"annotations", "className", "global", "image", "resources", "size"}
 """Keys that say enough without a description."""
@@ -60,8 +62,8 @@ def test_wrong_values_are_refused_and_the_message_says_where_and_why(values: Map
 
 def leaves(value: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
     """Each value that is no section, with its path."""
-    if isinstance(value, dict) and value:
-        for key, each in value.items():
+    if isinstance(value, dict | list) and value:
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             yield from leaves(each, (*path, key))
     else:
         yield path, value
@@ -70,27 +72,33 @@ def leaves(value: Any, path: Place = ()) -> Iterator[tuple[Place, Any]]:
 def properties(schema: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """The path of each value that the chart's own part of the schema knows."""
     for key, each in schema.get("properties", {}).items():
+        items = each.get("items", {})
         if each.get("properties"):
             yield from properties(each, (*path, key))
+        elif items.get("properties"):
+            yield from properties(items, (*path, key, EACH))
         else:
             yield (*path, key)
 
 
 def test_the_schema_has_the_values_of_the_file() -> None:
-    known = set(properties(WHOLE)) - {("global",)}
+    known = {path for path in properties(WHOLE) if EACH not in path} - {("global",)}
     given = {path for path, _ in leaves(yaml.safe_load(VALUES.read_text()))}
     assert {path for path in known if not any(each[: len(path)] == path for each in given)} == set()
-    assert {path for path in given if not any(path[: len(each)] == each for each in known)} == set()
+    lists = {path[: path.index(EACH)] for path in properties(WHOLE) if EACH in path}
+    assert {path for path in given if not any(path[: len(each)] == each for each in known | lists)} == set()
 
 
 def test_every_value_is_described() -> None:
     texts = dict(comments(VALUES.read_text()))
-    bare = [path for path in properties(WHOLE) if not texts.get(path) and path[-1] not in PLAIN]
+    known = [path for path in properties(WHOLE) if EACH not in path]
+    bare = [path for path in known if not texts.get(path) and path[-1] not in PLAIN]
     assert [".".join(path) for path in bare] == []
 
 
 def test_every_value_is_in_a_case() -> None:
-    used = {path for values in CASES.values() for path, _ in leaves(values)}
+    found = {path for values in CASES.values() for path, _ in leaves(values)}
+    used = {tuple(EACH if isinstance(key, int) else key for key in path) for path in found}
     known = set(properties(WHOLE)) - {("global",)}
     assert {path for path in known if not any(each[: len(path)] == path for each in used)} == set()
 
