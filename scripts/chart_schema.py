@@ -47,8 +47,9 @@ def described(schema: dict[str, Any], values: str) -> None:
         where = schema
         for key in path:
             where = where.get("properties", {}).get(key, {})
-        if where and text:
-            where["description"] = text
+        if where:
+            where.pop("description", None)
+            where |= {"description": text} if text else {}
 
 
 def definitions() -> dict[str, Any]:

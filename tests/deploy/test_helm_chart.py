@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -280,7 +282,18 @@ def test_the_test_of_a_release_checks_its_file_and_connects_to_its_service() -> 
     service = render.find("Service", "turnout")
     address = (service["metadata"]["name"], service["spec"]["ports"][0]["port"])
     assert f"create_connection({address}, 10)" in connect["command"][2]
-    compile(connect["command"][2], "connect", "exec")
+    assert pod["spec"]["securityContext"] == render.gateway.spec["securityContext"]
+    assert all(each["securityContext"] == render.container["securityContext"] for each in (check, connect))
+
+
+def test_the_test_of_a_release_fails_where_nobody_accepts() -> None:
+    program, *given = render_chart().find("Pod", "turnout-test")["spec"]["containers"][1]["command"]
+    assert program == "python"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        command = [sys.executable, given[0], given[1].replace("('turnout', 8000)", f"('127.0.0.1', {port})")]
+        assert subprocess.run(command, timeout=DEADLINE_S, check=False).returncode == 0
+    assert subprocess.run(command, timeout=DEADLINE_S, check=False, stderr=subprocess.DEVNULL).returncode == 1
 
 
 def test_the_notes_name_objects_that_are_there() -> None:
