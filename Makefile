@@ -50,7 +50,7 @@ test:  ## all checks and every test that does not need minutes of real time, set
 	$(MAKE) -j2 --output-sync=target lint types imports
 	$(PYTEST) -m "$(QUICK)" $(ARGS)
 
-test-all: test test-realtime test-clients unit-other guard test-compiled  ## the same, and what takes minutes of real time
+test-all: test test-realtime test-clients unit-other guard wheel test-compiled  ## the same, and what takes minutes of real time
 
 test-realtime: setup programs  ## upgrades, rolls, chaos and soaks in real time
 	$(BIN)/python -m pytest -n 2 -m "realtime and not vllm" $(ARGS)
@@ -118,14 +118,21 @@ image-test: setup  ## build the image with buildah on a base of Debian's, start 
 lock:  ## resolve and hash requirements/*.txt anew (ARGS=--upgrade for newer versions)
 	PYTHON="$(PYTHON)" scripts/lock $(ARGS)
 
-compiled: setup  ## the same gateway with its hot modules compiled by mypyc, in .venv-compiled
+wheel: setup  ## the compiled wheel of this machine into dist/, and its tests in a new environment without a compiler
+	@wheel=$$(scripts/build-wheel "$(PYTHON)")
+	mkdir -p dist
+	cp "$$wheel" dist/
+	TURNOUT_WHEEL=$$wheel $(BIN)/python -m pytest -q tests/deploy/test_installed_wheel.py $(ARGS)
+	echo "dist/$$(basename "$$wheel")"
+
+compiled: setup  ## the wheel of `make wheel` in .venv-compiled, with what the tests and benches need
 	@scripts/setup-compiled .venv-compiled "$(PYTHON)"
 
-test-compiled: setup  ## end-to-end tests of the compiled gateway
+test-compiled: setup  ## end-to-end tests of that wheel
 	python=$$(scripts/setup-compiled .venv-compiled "$(PYTHON)")
 	TURNOUT_TESTED_PYTHON=$$python $(PYTEST) tests/e2e -m "$(QUICK)" $(ARGS)
 
-bench-smoke: setup-run  ## the compiled gateway beside nginx, one core each, under a minute
+bench-smoke: setup-run  ## the wheel's gateway beside nginx, one core each, under a minute
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
 	$(BIN)/python -m loadtests.bench --smoke --python "$$python" $(ARGS)
 
@@ -181,5 +188,5 @@ locust-ui: setup  ## locust with its web page, against a demo of its own
 	@scripts/locust $(ARGS)
 
 clean:  ## remove environments and caches
-	rm -rf .venv .venv313 .venv-lock build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv313 .venv-lock .venv-release .cache/wheels build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

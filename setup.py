@@ -1,12 +1,26 @@
-"""Only the optional compiled build is here; all else is in pyproject.toml.
+"""The compiled build; all else of the package is in pyproject.toml.
 
-`TURNOUT_COMPILE=1 pip install --no-build-isolation .` compiles the modules that every request passes by mypyc, from the
-same source; it needs mypy and a C compiler. Without the variable the package is pure Python and behaves the same.
+In a wheel the modules that every request passes are compiled by mypyc, from the same source. Where there is no C
+compiler or no Python.h the wheel is pure Python, which behaves the same and takes more CPU. `turnout --version` names
+the build, with the reason for a pure one. `TURNOUT_COMPILE=1` makes a pure build an error, `TURNOUT_COMPILE=0` asks for
+one. An editable install is never compiled.
 """
 
-import os
+from __future__ import annotations
 
-from setuptools import setup
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 COMPILED = [
     "router/access/certificates.py",
@@ -91,13 +105,85 @@ COMPILED = [
 ]
 """Not `openai_fields.py`: a msgspec Struct reads its annotations at run time, which mypyc does not keep as types."""
 
+CHECKED = ("dnspython", "httptools", "msgspec", "prometheus-client", "redis", "xxhash")
+"""What the compiled modules import, and what that imports. The compiler checks types, and has to see theirs."""
+COMPILER = ("mypy>=1.14", "types-PyYAML>=6.0")
+NO_COMPILER = "no C compiler or no Python.h where it was built"
 
-def extensions() -> list[object]:
-    if os.environ.get("TURNOUT_COMPILE") != "1":
-        return []
+
+def forbidden() -> str:
+    """Why this build is not compiled; empty if it is to be."""
+    asked = os.environ.get("TURNOUT_COMPILE", "")
+    if asked == "1":
+        return ""
+    if asked:
+        return f"built with TURNOUT_COMPILE={asked}"
+    return "" if can_compile() else NO_COMPILER
+
+
+def can_compile() -> bool:
+    """Try the C compiler that setuptools would use on a file that includes Python.h."""
+    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory, "probe.c")
+        source.write_text("#include <Python.h>\n")
+        options = [f"-I{sysconfig.get_path('include')}", "-c", str(source), "-o", str(source.with_suffix(".o"))]
+        try:
+            subprocess.run([*command, *options], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return False
+        return source.with_suffix(".o").exists()
+
+
+def requirements() -> list[str]:
+    """What compiling needs besides setuptools. Build front ends ask for it and install it; those of the project's own
+    dependencies keep their range of versions.
+    """
+    project = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text())["project"]
+    return [*COMPILER, *(line for line in project["dependencies"] if line.startswith(CHECKED))]
+
+
+def compiled() -> list[Extension]:
+    """The extension modules. Raises SystemExit if mypyc refuses the sources."""
     from mypyc.build import mypycify
 
-    return list(mypycify(["--config-file=pyproject.toml", *COMPILED], opt_level="3", debug_level="0"))
+    level = os.environ.get("MYPYC_OPT_LEVEL", "3")
+    return list(mypycify(["--config-file=pyproject.toml", *COMPILED], opt_level=level, debug_level="0"))
 
 
-setup(ext_modules=extensions())
+def recording(build: str) -> type[build_py]:
+    """A build step that leaves a note of the build in the wheel, which `turnout --version` prints."""
+
+    class RecordingBuildPy(build_py):
+        def run(self) -> None:
+            super().run()
+            if not self.editable_mode:
+                Path(self.build_lib, "router", "build.txt").write_text(f"{build}\n")
+
+    return RecordingBuildPy
+
+
+def built(command: Sequence[str], reason: str) -> tuple[list[Extension], str]:
+    """The extension modules, and the build in words. Only a wheel has extensions: making them takes a minute."""
+    if "bdist_wheel" not in command or reason:
+        return [], f"pure Python: {reason}"
+    try:
+        return compiled(), f"compiled by mypyc {version('mypy')}"
+    except (ImportError, SystemExit) as error:
+        if os.environ.get("TURNOUT_COMPILE") == "1":
+            raise
+        return [], f"pure Python: {'no mypy' if isinstance(error, ImportError) else 'mypyc failed'} where it was built"
+
+
+def main(command: Sequence[str]) -> None:
+    """Build what setuptools is asked for."""
+    reason = forbidden()
+    extensions, build = built(command, reason)
+    if "bdist_wheel" in command:
+        sys.stderr.write(f"turnout: {build}\n")
+    needed = [] if reason else requirements()
+    setup(ext_modules=extensions, setup_requires=needed, cmdclass={"build_py": recording(build)})
+
+
+if __name__ == "__main__":
+    main(sys.argv)

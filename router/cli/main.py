@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import NoReturn
 
 from router.cli.completion import add_completion
@@ -19,6 +18,7 @@ from router.cli.control import add_pods, print_line
 from router.cli.keys import add_keys
 from router.cli.policy import add_policy
 from router.cli.serve_flags import COMMAND_LINE, UsageError, processes, settings_for
+from router.cli.version import version_line
 from router.config.environment import unknown_variables
 from router.config.file import STDIN, ConfigError, described, read
 from router.settings import Auth, Settings
@@ -46,6 +46,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}{hint} (see {self.prog} --help)")
 
 
+class _ShowVersion(argparse.Action):
+    """In one line for programs that read it, where argparse's own wraps it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        print_line(version_line())
+        parser.exit()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
@@ -61,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="turnout", description="LLM-inference request router with hot-swappable schedulers")
-    parser.add_argument("--version", action="version", version=f"turnout {version('turnout')}")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and the build, and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run the gateway"))
     _add_passed_on(commands, "demo", "engines, gateway, traffic and a live view on this machine", _demo)
@@ -73,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="say all that is wrong with a configuration")
     check.add_argument("config", metavar="CONFIG", help="YAML; `-` is standard input")
     check.set_defaults(run=_check)
-    commands.add_parser("version", help="print the version").set_defaults(run=_version)
+    commands.add_parser("version", help="print the version and the build").set_defaults(run=_version)
     add_completion(commands.add_parser("completion", help="print a script that completes commands and flags"), parser)
     return parser
 
@@ -172,7 +180,7 @@ def _simulate(rest: Sequence[str]) -> int:
 
 
 def _version(given: argparse.Namespace) -> int:
-    print_line(f"turnout {version('turnout')}")
+    print_line(version_line())
     return 0
 
 

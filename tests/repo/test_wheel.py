@@ -1,4 +1,4 @@
-"""The wheel: its packages, and every command of the command line run from the wheel alone."""
+"""The pure wheel: its packages, and every command of the command line run from the wheel alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((ROOT / name).read_bytes())
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps"]
-    run(*pip, "--no-build-isolation", "--no-index", "--wheel-dir", directory, directory / "source")
+    # As where there is no compiler.
+    run(*pip, "--no-build-isolation", "--no-index", "--wheel-dir", directory, directory / "source", CC="false")
     (built,) = directory.glob("*.whl")
     with ZipFile(built) as file:
         file.extractall(directory / "unpacked")
@@ -68,13 +69,18 @@ def test_the_only_part_of_loadtests_in_it_is_the_simulation(wheel: Path) -> None
     assert packages == {"router", "schedulers", "statesync", "loadtests"}
     shipped = {path.parts[1] for path in files if path.parts[0] == "loadtests"}
     assert shipped == {"sim"}
-    assert {path.suffix for path in files if path.parts[0] in packages} <= {".py", ".lua", ".typed"}
+    assert {path.suffix for path in files if path.parts[0] in packages} <= {".py", ".lua", ".typed", ".txt"}
 
 
 def test_every_source_of_the_shipped_packages_is_in_it(wheel: Path) -> None:
     for package in ("router", "schedulers", "statesync", "loadtests/sim"):
         sources = {path.relative_to(ROOT) for kind in ("*.py", "*.lua") for path in (ROOT / package).rglob(kind)}
         assert [str(path) for path in sources if not (wheel / path).exists()] == []
+
+
+def test_it_says_why_it_is_not_compiled(wheel: Path) -> None:
+    said = python(wheel, "-m", "router", "--version")
+    assert said.endswith("(pure Python: no C compiler or no Python.h where it was built)\n")
 
 
 @pytest.mark.parametrize("command", ["demo", "sim", "simulate", "serve"])
