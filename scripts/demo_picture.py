@@ -14,10 +14,11 @@ import httpx
 from rich.console import Console
 
 from loadtests.sim.demo import CONTROL_PORT, INFERENCE_PORT, WINDOW_S, Ports, footer, reading
-from loadtests.sim.demo_view import screen
 from loadtests.sim.ports import HOST
+from router.cli.fleet_view import Size, screen
 
-COLUMNS = 118
+COLUMNS = 80
+LINES = 24
 
 
 async def picture(control: str) -> str:
@@ -27,7 +28,7 @@ async def picture(control: str) -> str:
         await asyncio.sleep(WINDOW_S)
         now = await reading(client)
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(screen(now, before, footer(Ports(INFERENCE_PORT, CONTROL_PORT, ()))))
+    console.print(screen(now, before, footer(Ports(INFERENCE_PORT, CONTROL_PORT, ())), Size(COLUMNS, LINES)))
     # A fixed id: two pictures of the same readings are the same file.
     return without_fonts(console.export_svg(title="turnout demo", unique_id="demo"))
 

@@ -1,7 +1,7 @@
 """`turnout demo`: simulated engines, a gateway, traffic and a live view on one machine, with nothing to install.
 
 Engines and traffic run on this process's event loop; the gateway is a separate process, started as a user starts it.
-Ctrl-C or SIGTERM ends all of it. `demo_view.py` renders the view.
+Ctrl-C or SIGTERM ends all of it. `fleet_view.py` renders the view.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ import uvloop
 from rich.console import Console
 from rich.live import Live
 
-from loadtests.sim.demo_view import Reading, line, read, screen
 from loadtests.sim.engine.profiles import PROFILES
 from loadtests.sim.ports import HOST, free_ports, this_or_free
 from loadtests.sim.simpod import fleet
 from loadtests.sim.traffic import Traffic
+from router.cli.fleet_reading import Reading, read
+from router.cli.fleet_view import Size, line, screen
 from statesync.tasks import spawn
 
 POOL = "demo"
@@ -195,10 +196,10 @@ async def background(task: asyncio.Task[None]) -> AsyncIterator[asyncio.Task[Non
 async def reading(client: httpx.AsyncClient) -> Reading:
     """Ask the control port for everything that is shown."""
     pods = await client.get("/admin/pods")
-    policy = await client.get(f"/admin/pools/{POOL}/policy")
+    pools = await client.get("/admin/pools")
     metrics = await client.get("/metrics")
     at = asyncio.get_running_loop().time()
-    return read(at, pods.raise_for_status().json(), policy.raise_for_status().json()["policy"], metrics.text)
+    return read(at, pods.raise_for_status().json(), pools.raise_for_status().json(), metrics.text)
 
 
 async def show(ports: Ports, console: Console) -> None:
@@ -213,7 +214,8 @@ async def show(ports: Ports, console: Console) -> None:
                 while now.at - past[0].at > WINDOW_S:
                     past.popleft()
                 if live is not None:
-                    live.update(screen(now, past[0], footer(ports)), refresh=True)
+                    size = Size(console.width, console.height)
+                    live.update(screen(now, past[0], footer(ports), size), refresh=True)
                 else:
                     say(line(now, past[0]))
                 await asyncio.sleep(0.5 if live is not None else 1.0)
@@ -223,8 +225,9 @@ def footer(ports: Ports) -> list[str]:
     """Commands and addresses for the user."""
     base, control = f"http://{HOST}:{ports.inference}", f"http://{HOST}:{ports.control}"
     return [
-        f"gateway {base}/v1   metrics {control}/metrics   console {control}/console",
-        f"swap the policy while it runs: turnout policy set {POOL} round_robin --control {control}",
+        f"gateway {base}/v1   console {control}/console",
+        "swap the policy while it runs, in another terminal:",
+        f"  turnout policy set {POOL} round_robin{'' if ports.control == CONTROL_PORT else f' --control {control}'}",
         "Ctrl-C ends engines, gateway and traffic",
     ]
 

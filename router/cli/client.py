@@ -66,6 +66,10 @@ class ControlClient:
         """Every pool, as /admin/pools answers it. Raises ControlFailure."""
         return _decoded(self._ask("GET", "/admin/pools"), list[dict[str, object]])
 
+    def metrics(self) -> str:
+        """The page of metrics. Raises ControlFailure."""
+        return self._ask("GET", "/metrics").decode()
+
     def plugins(self) -> dict[str, object]:
         """The plugin directory, as /admin/plugins answers it. Raises ControlFailure."""
         return _decoded(self._ask("GET", "/admin/plugins"), dict[str, object])

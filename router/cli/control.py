@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_CONTROL = "http://127.0.0.1:9000"
 
 
-def add_control(command: argparse.ArgumentParser) -> None:
-    """Add the flags of a command that calls a control port."""
+def add_control(command: argparse.ArgumentParser, *, answers: bool = True) -> None:
+    """Add the flags of a command that calls a control port. `answers`: it may print them as they are."""
     command.add_argument(
         "--control",
         metavar="URL",
@@ -34,7 +34,8 @@ def add_control(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cert-file", metavar="FILE", help="certificate to show it, PEM")
     command.add_argument("--key-file", metavar="FILE", help="its key, unless it is in --cert-file")
     command.add_argument("--token-file", metavar="FILE", default="", help=f"the token, in place of {TOKEN_VARIABLE}")
-    command.add_argument("--json", action="store_true", help="as the control API answers it")
+    if answers:
+        command.add_argument("--json", action="store_true", help="as the control API answers it")
 
 
 @contextlib.contextmanager

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from router.cli.completion import add_completion
-from router.cli.control import add_pods, print_line
+from router.cli.control import add_control, add_pods, print_line
 from router.cli.keys import add_keys
 from router.cli.policy import add_policy
-from router.cli.serve_flags import COMMAND_LINE, UsageError, processes, settings_for
+from router.cli.serve_flags import COMMAND_LINE, UsageError, processes, seconds, settings_for
 from router.cli.version import version_line
 from router.config.environment import unknown_variables
 from router.config.file import STDIN, ConfigError, described, read
@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_passed_on(commands, "simulate", "recorded traffic through policies, in virtual time", _simulate)
     add_policy(commands.add_parser("policy", help="see, try and replace a pool's policy"))
     add_pods(commands.add_parser("pods", help="pods and their load"))
+    _add_top(commands.add_parser("top", help="a live view of pods and requests on this terminal"))
     add_keys(commands.add_parser("keys", help="API keys of the inference port: make, list, revoke"))
     check = commands.add_parser("check", help="say all that is wrong with a configuration")
     check.add_argument("config", metavar="CONFIG", help="YAML; `-` is standard input")
@@ -102,6 +103,13 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--workers", metavar="N", type=processes, help="processes that share the port (default 1)")
     serve.add_argument("--log-level", metavar="LEVEL", help="debug, info (default), warning or error")
     serve.set_defaults(run=_serve)
+
+
+def _add_top(top: argparse.ArgumentParser) -> None:
+    add_control(top, answers=False)
+    top.add_argument("--once", action="store_true", help="print one frame, of the next second, and end")
+    top.add_argument("--interval", metavar="S", type=seconds, default=1.0, help="seconds between two frames (1)")
+    top.set_defaults(run=_top)
 
 
 def _add_passed_on(
@@ -177,6 +185,12 @@ def _simulate(rest: Sequence[str]) -> int:
     from loadtests.sim.simulate.command import main as simulate
 
     return simulate(rest)
+
+
+def _top(given: argparse.Namespace) -> int:
+    from router.cli.top import show
+
+    return show(given)
 
 
 def _version(given: argparse.Namespace) -> int:

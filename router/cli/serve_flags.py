@@ -54,6 +54,17 @@ def processes(text: str) -> int:
     return int(text)
 
 
+def seconds(text: str) -> float:
+    """A positive number of seconds. Raises ArgumentTypeError."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 86400:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return found
+
+
 def settings_for(
     given: argparse.Namespace, environ: Mapping[str, str], warn: Callable[[str], None] = _warn
 ) -> Settings:

@@ -1,17 +1,14 @@
-"""The demo's output, made from the gateway's answers."""
+"""What is read of the gateway's answers."""
 
 from __future__ import annotations
 
-import io
-
 import pytest
-from rich.console import Console
 
-from loadtests.sim.demo_view import Reading, line, quantile, read, recent, screen
+from router.cli.fleet_reading import Reading, quantile, read, recent
 
 PODS: list[dict[str, object]] = [
-    {"id": "a:1", "inflight": 3, "queued": 1, "running": 2, "kv_usage": 0.25, "routable": True},
-    {"id": "b:2", "inflight": 0, "queued": 0, "running": 0, "kv_usage": 0.0, "routable": False},
+    {"id": "a:1", "inflight": 3, "queued": 1, "running": 2, "kv_usage": 0.25, "routable": True, "pool": "demo"},
+    {"id": "b:2", "inflight": 0, "queued": 0, "running": 0, "kv_usage": 0.0, "routable": False, "blockers": ["probe"]},
 ]
 
 
@@ -33,22 +30,23 @@ turnout_time_to_first_token_seconds_sum{{pool="demo"}} 1
 """
 
 
-BEFORE = read(10.0, PODS, "p2c", metrics(100, 1, 1000, fast=100, slow=0))
-NOW = read(15.0, PODS, "p2c", metrics(200, 2, 8500, fast=150, slow=50))
+POOLS: list[dict[str, object]] = [{"name": "demo", "policy": "p2c"}]
+BEFORE = read(10.0, PODS, POOLS, metrics(100, 1, 1000, fast=100, slow=0))
+NOW = read(15.0, PODS, POOLS, metrics(200, 2, 8500, fast=150, slow=50))
 
 
 def test_a_reading_has_each_pods_requests_and_load() -> None:
-    assert [(pod.id, pod.requests, pod.inflight, pod.routable) for pod in NOW.pods] == [
-        ("a:1", 200, 3, True),
-        ("b:2", 2, 0, False),
+    assert [(pod.id, pod.requests, pod.inflight, pod.trouble) for pod in NOW.pods] == [
+        ("a:1", 200, 3, ""),
+        ("b:2", 2, 0, "probe"),
     ]
-    assert (NOW.requests, NOW.failed) == (202, 2)
+    assert (NOW.requests, NOW.failed, NOW.policy) == (202, 2, "p2c")
 
 
 def test_a_pod_that_fails_and_is_kept_does_not_look_well() -> None:
     """Case H 37."""
     dead = [{**PODS[0], "kept": ["probe"]}]
-    assert [pod.routable for pod in read(10.0, dead, "p2c", metrics(1, 0, 1, fast=1, slow=0)).pods] == [False]
+    assert [pod.trouble for pod in read(10.0, dead, POOLS, "").pods] == ["failing"]
 
 
 def test_rates_are_computed_between_two_readings() -> None:
@@ -59,31 +57,15 @@ def test_rates_are_computed_between_two_readings() -> None:
     assert what.ttft_p90_s == pytest.approx(0.18)
 
 
-def test_a_single_reading_has_no_rate_and_shows_that() -> None:
+def test_a_single_reading_has_no_rate() -> None:
     assert recent(NOW, NOW) == (0.0, None, None, None)
-    assert "req/s=0.0 hit_rate=- ttft_p50=- ttft_p90=-" in line(NOW, NOW)
 
 
 def test_a_gateway_that_has_served_nothing_can_be_shown() -> None:
-    empty = read(1.0, PODS, "random", "")
+    empty = read(1.0, PODS, POOLS, "")
     assert isinstance(empty, Reading)
-    assert "requests=0 failed=0" in line(empty, empty)
+    assert (empty.requests, empty.ttft) == (0, ())
 
 
 def test_a_quantile_above_the_last_bound_is_shown_as_that_bound() -> None:
     assert quantile([(0.1, 0.0), (float("inf"), 4.0)], 0.5) == 0.1
-
-
-def test_the_line_names_the_policy_and_every_pods_requests() -> None:
-    assert line(NOW, BEFORE) == (
-        "policy=p2c requests=202 failed=2 req/s=20.2 hit_rate=75% ttft_p50=100 ms ttft_p90=180 ms pods: a:1=200 b:2=2"
-    )
-
-
-def test_the_screen_shows_every_pod_and_fits_a_terminal() -> None:
-    console = Console(file=io.StringIO(), width=100, height=30, force_terminal=False)
-    console.print(screen(NOW, BEFORE, ["Ctrl-C ends it"]))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    for text in ("p2c", "a:1", "b:2", "25%", "no", "20.2 req/s", "75%", "Ctrl-C ends it"):
-        assert text in shown
-    assert max(map(len, shown.splitlines())) <= 100
