@@ -23,9 +23,8 @@ class Cors(Section, frozen=True):
 
 
 class ServerTls(Section, frozen=True):
-    """TLS 1.2 and 1.3 on a port of the gateway. The files are looked at every second and read again when one of them
-    changes; connections that are open stay. Files that cannot be used leave the ones before in place, with an error in
-    the log."""
+    """TLS 1.2 and 1.3 on a port of the gateway. The files are read again within half a second of a change; connections
+    that are open stay. Files that cannot be used leave the ones before in place, with an error in the log."""
 
     cert_file: str
     """The gateway's certificate and those between it and its authority, PEM."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import NamedTuple
 
 from router.access.certificates import CertificateTenants
-from router.access.followed_file import FollowedFile
 from router.access.identity import AccessControl
 from router.access.keys import read_keys
 from router.access.shared_keys import SharedKeys
 from router.access.tenants import tenants_by_name
+from router.followed_files import Followed, FollowedFiles
 from router.settings import JwtAuth, Settings
 from statesync.store.protocol import StateStore
 
@@ -23,17 +23,6 @@ class AccessSources(NamedTuple):
     shared: SharedKeys | None
     """The keys in the shared state; None where they are not there."""
     files: Sequence[Followed]
-
-    async def run(self) -> None:
-        """Follow the files; without end."""
-        await asyncio.gather(*(each.run() for each in self.files))
-
-
-class Followed(Protocol):
-    """A file that is followed: `FollowedFile`."""
-
-    async def run(self) -> None:
-        """See `FollowedFile`."""
 
 
 def open_access(settings: Settings, store: StateStore, wall: Callable[[], float]) -> AccessSources | None:
@@ -50,7 +39,7 @@ def open_access(settings: Settings, store: StateStore, wall: Callable[[], float]
         control.certificates = certificates
     files: list[Followed] = []
     if auth.keys_file:
-        files.append(FollowedFile(auth.keys_file, read_keys, control.use))
+        files.append(FollowedFiles([auth.keys_file], partial(read_keys, auth.keys_file), control.use))
     if auth.jwt is not None:
         files.append(_tokens(auth.jwt, control, wall))
     return AccessSources(control, SharedKeys(store, control, wall) if in_state else None, files)
@@ -66,6 +55,6 @@ def _tokens(settings: JwtAuth, control: AccessControl, wall: Callable[[], float]
         verifier.use(keys)
         control.look_up_again()  # tokens of a key that is gone are refused
 
-    file = FollowedFile(settings.jwks_file, read_key_set, use)
-    verifier.reread = file.again
-    return file
+    files = FollowedFiles([settings.jwks_file], partial(read_key_set, settings.jwks_file), use)
+    verifier.reread = files.again
+    return files

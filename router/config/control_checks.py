@@ -13,7 +13,7 @@ from router.address import parse_listen
 from router.config.problems import Path, Problem
 from router.control_settings import ROLES, TOKEN
 from router.settings import Control, ControlToken, Settings
-from statesync.engines.file_stamp import FollowedText
+from statesync.engines.file_stamp import read_text
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -74,7 +74,7 @@ def _token(token: ControlToken, path: Path, environ: Mapping[str, str]) -> Itera
         yield Problem((*path, "token_env"), f"the environment variable {token.token_env} {wrong}")
     if token.token_file:
         try:
-            FollowedText(token.token_file, TOKEN)
+            read_text(token.token_file, TOKEN)
         except OSError as error:
             yield Problem((*path, "token_file"), f"{token.token_file} cannot be read: {error.strerror}")
         except ValueError as error:

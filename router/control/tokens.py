@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -15,8 +16,11 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from router.control_settings import TOKEN
+from router.followed_files import FollowedFiles
 from router.settings import Control, ControlToken
-from statesync.engines.file_stamp import FollowedText
+from statesync.engines.file_stamp import read_text
+
+_log = logging.getLogger("turnout.control")
 
 SINGLE: Final = "control.token"
 """The name of the token of this setting, which has none of its own."""
@@ -64,7 +68,10 @@ class ControlTokens:
         """`wall` is in seconds since 1970. Raises OSError, ValueError and KeyError for a token that cannot be read;
         `control_checks.py` explains those."""
         self._wall = wall
-        self._known = [_known(token, environ) for token in control.tokens]
+        self._known = [_known(token, environ) for token in control.tokens if not token.token_file]
+        self.files = [TokenFile(token) for token in control.tokens if token.token_file]
+        """To be run."""
+        self._known += [_Known(_caller(file.token), file.now, file.token.expires) for file in self.files]
         if control.token:
             everything = Caller(SINGLE, Role.OPERATE)
             self._known.append(_Known(everything, partial(bytes, _sha256(control.token)), None))
@@ -107,18 +114,36 @@ def aware(moment: datetime) -> datetime:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
+class TokenFile(FollowedFiles[str]):
+    """A token in a file. There is none while the file is away or has no usable one."""
+
+    def __init__(self, token: ControlToken) -> None:
+        """Raises OSError and ValueError."""
+        self.token = token
+        self._digest = b""
+        path = token.token_file
+        super().__init__([path], partial(read_text, path, TOKEN), self._take, keep=self._drop)
+
+    def now(self) -> bytes:
+        """SHA-256 of the token; empty without one."""
+        return self._digest
+
+    def _take(self, text: str) -> None:
+        self._digest = _sha256(text)
+
+    def _drop(self, error: Exception) -> None:
+        if self._digest:
+            _log.warning("%s: the token read before is not used any more: %s", self.token.token_file, error)
+        self._digest = b""
+
+
 def _known(token: ControlToken, environ: Mapping[str, str]) -> _Known:
-    caller = Caller(token.name, Role[token.role.upper()])
-    return _Known(caller, _digest(token, environ), token.expires)
+    digest = bytes.fromhex(token.token_sha256) if token.token_sha256 else _sha256(environ[token.token_env])
+    return _Known(_caller(token), partial(bytes, digest), token.expires)
 
 
-def _digest(token: ControlToken, environ: Mapping[str, str]) -> Callable[[], bytes]:
-    if token.token_sha256:
-        return partial(bytes, bytes.fromhex(token.token_sha256))
-    if token.token_env:
-        return partial(bytes, _sha256(environ[token.token_env]))
-    followed = FollowedText(token.token_file, TOKEN, keep=False)
-    return lambda: _sha256(text) if (text := followed.text()) else b""
+def _caller(token: ControlToken) -> Caller:
+    return Caller(token.name, Role[token.role.upper()])
 
 
 def _sha256(text: str) -> bytes:

@@ -7,23 +7,20 @@ ticket that it gave out is not taken, so a client whose certificate was revoked 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from router.client_settings import ServerTls
+from router.followed_files import FollowedFiles
 from router.ports.expiry import expiry_of
-from statesync.engines.file_stamp import FileStamp, stamp_of
 from statesync.engines.tls import BadTlsFiles, RecordReader, load_certificate
 
 _log = logging.getLogger("turnout.tls")
-
-LOOK_S: Final = 1.0
-"""Seconds between two looks at the files."""
 
 _REASONS: Final = {
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no_certificate",
@@ -141,58 +138,43 @@ class PortTls:
         """Handshakes that failed, by reason."""
         self.on_clients_changed: Callable[[], None] | None = None
         """Called when other clients than before may be let in."""
-        self._files = files
-        self._stamp = self._look()
-        self._loaded = load(files)
+        self._loaded: LoadedTls | None = None
+        paths = files.cert_file, files.key_file, files.client_ca_file, files.crl_file
+        self.files = FollowedFiles(paths, partial(load, files), self._use, keep=self._keep)
+        """To be run."""
 
     @property
     def context(self) -> ssl.SSLContext:
         """The context for a new connection."""
+        assert self._loaded is not None
         return self._loaded.context
 
     @property
     def expires_at(self) -> float:
         """When the certificate in use ends, Unix time."""
-        return self._loaded.expires_at
+        return self._loaded.expires_at if self._loaded is not None else 0.0
 
-    def changed(self) -> LoadedTls | BadTlsFiles | None:
-        """What the files hold, or what is wrong with them, if they changed since they were last read. Blocks."""
-        stamp = self._look()
-        if stamp == self._stamp:
-            return None
-        found: LoadedTls | BadTlsFiles
-        try:
-            found = load(self._files)
-        except BadTlsFiles as error:
-            found = error
-        if self._look() != stamp:
-            return None  # they are being replaced: the next look reads them whole
-        self._stamp = stamp
-        return found
-
-    def use(self, found: LoadedTls | BadTlsFiles) -> None:
-        """Take what `changed` found: new connections get it; open ones stay as they are."""
-        self.failing = isinstance(found, BadTlsFiles)
-        if isinstance(found, BadTlsFiles):
-            _log.error(
-                "TLS of the %s port keeps the certificate read before, valid until %s: %s: %s",
-                *(self.port, _date(self.expires_at), found.field, found),
-            )
+    def _use(self, found: LoadedTls) -> None:
+        """New connections get it; open ones stay as they are."""
+        before, self._loaded, self.failing = self._loaded, found, False
+        if before is None:
             return
-        before, self._loaded = self._loaded, found
         _log.info("TLS of the %s port: new files, certificate valid until %s", self.port, _date(self.expires_at))
         if found.clients != before.clients and self.on_clients_changed is not None:
             self.on_clients_changed()
+
+    def _keep(self, error: Exception) -> None:
+        """The files that are there now cannot be used."""
+        self.failing = True
+        why = f"{error.field}: {error}" if isinstance(error, BadTlsFiles) else repr(error)
+        until = _date(self.expires_at)
+        _log.error("TLS of the %s port keeps the certificate read before, valid until %s: %s", self.port, until, why)
 
     def handshake_failed(self, error: OSError) -> None:
         """Count a handshake that failed with this error."""
         reason = reason_of(error)
         self.refused[reason] = self.refused.get(reason, 0) + 1
         _log.debug("TLS handshake on the %s port failed: %s: %s", self.port, reason, error)
-
-    def _look(self) -> tuple[FileStamp, ...]:
-        files = self._files
-        return tuple(map(stamp_of, (files.cert_file, files.key_file, files.client_ca_file, files.crl_file)))
 
 
 def reason_of(error: OSError) -> str:
@@ -204,15 +186,6 @@ def reason_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return _REASONS.get(error.reason or "", "other")
     return "timeout" if isinstance(error, ConnectionAbortedError) else "closed"
-
-
-async def follow(ports: Sequence[PortTls], every_s: float = LOOK_S) -> None:
-    """Have these ports follow their files, for ever. The files are read in a thread: no connection waits for them."""
-    while True:
-        await asyncio.sleep(every_s)
-        for port in ports:
-            if (found := await asyncio.to_thread(port.changed)) is not None:
-                port.use(found)
 
 
 def _date(at: float) -> str:

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from router.address import ListenAddress, cannot_listen, parse_listen
 from router.control.api import create_control
 from router.control.server import ControlServer
+from router.followed_files import Followed, follow
 from router.lifecycle import Phase, PhaseChange, drain_sequence
-from router.ports.tls import follow
 from router.replica.config_mapping import pod_template
 from router.replica.descriptors import raise_limit
 from router.replica.parts import Components
@@ -108,10 +108,11 @@ class Replica:
             spawn(parts.policy.trial_monitor.run(), "trials"),
             spawn(parts.policy.plugins.run(), "plugins"),
         ]
-        if parts.dataplane.access is not None:
-            self._background.append(spawn(parts.dataplane.access.run(), "access"))
-        if parts.ports.tls:
-            self._background.append(spawn(follow(parts.ports.tls), "tls-files"))
+        files: list[Followed] = [*parts.control.tokens.files, *[port.files for port in parts.ports.tls]]
+        if (access := parts.dataplane.access) is not None:
+            files += access.files
+        if files:
+            self._background.append(spawn(follow(files), "files"))
         await parts.warmup.run(parts.core.settings.warmup_timeout_s)
         if (sharing := parts.dataplane.limit_sharing) is not None:
             await sharing.begin()

@@ -28,40 +28,29 @@ def stamp_of(path: str) -> FileStamp:
 class FollowedText:
     """The text of a small file, without blanks around it; the last one that could be read and used."""
 
-    def __init__(self, path: str, usable: re.Pattern[str], *, keep: bool = True) -> None:
-        """`usable` matches every text that may be used. Without `keep` the text is empty while the file is away or has
-        no usable one. Raises OSError, and ValueError for a file with another."""
+    def __init__(self, path: str, usable: re.Pattern[str]) -> None:
+        """`usable` matches every text that may be used. Raises OSError, and ValueError for a file with another."""
         self._path = path
         self._usable = usable
-        self._keep = keep
         self._stamp = stamp_of(path)
-        self._text = _read(path, usable)
+        self._text = read_text(path, usable)
 
     def text(self) -> str:
         """The text now."""
         stamp = stamp_of(self._path)
         if stamp != self._stamp:
             try:
-                self._text, self._stamp = _read(self._path, self._usable), stamp
-            except OSError as error:
-                if not self._keep:
-                    self._drop(error.strerror)
-                return self._text  # it is being replaced: the next call looks again
+                self._text, self._stamp = read_text(self._path, self._usable), stamp
+            except OSError:
+                pass  # it is being replaced: the next call looks again
             except ValueError as error:
                 self._stamp = stamp  # read and logged once
-                if self._keep:
-                    _log.warning("%s: the text read before is used on, for %s", self._path, error)
-                else:
-                    self._drop(error)
+                _log.warning("%s: the text read before is used on, for %s", self._path, error)
         return self._text
 
-    def _drop(self, why: object) -> None:
-        if self._text:
-            self._text = ""
-            _log.warning("%s: the text read before is not used any more: %s", self._path, why)
 
-
-def _read(path: str, usable: re.Pattern[str]) -> str:
+def read_text(path: str, usable: re.Pattern[str]) -> str:
+    """The text of a small file, without blanks around it, if `usable` matches it. Raises OSError, and ValueError."""
     with open(path, "rb") as file:
         raw = file.read(MAX_BYTES + 1)
     if len(raw) > MAX_BYTES:

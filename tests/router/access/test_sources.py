@@ -11,6 +11,7 @@ import pytest
 from router.access.keys import BadKeys
 from router.access.sources import open_access
 from router.errors import InvalidApiKey, KeysUnread
+from router.followed_files import follow
 from router.settings import Auth, Settings, TenantSettings
 from statesync.store.memory import MemoryStore
 from statesync.tasks import spawn
@@ -71,12 +72,12 @@ def test_tokens_are_accepted_beside_keys_and_a_new_key_set_is_read(tmp_path: Pat
         who(provider.token())
     provider.write(path)
 
-    async def follow() -> None:
-        running = spawn(access.run(), "access")
+    async def following() -> None:
+        running = spawn(follow(access.files), "access")
         await until(lambda: "two" in str(vars(access.control.tokens)["_keys"]))
         running.cancel()
 
-    asyncio.run(follow())
+    asyncio.run(following())
     assert who(provider.token()) == "jwt:ada"
     with pytest.raises(InvalidApiKey, match="not known here"):
         who("tok.two")

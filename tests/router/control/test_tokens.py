@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from datetime import UTC, datetime
@@ -86,18 +87,28 @@ def test_a_token_file_is_read_again_when_it_changes_and_closes_when_it_goes(tmp_
     file = tmp_path / "ci"
     file.write_text("first")
     known = tokens(ControlToken(name="ci", token_file=str(file)))
+
+    def look() -> None:
+        asyncio.run(known.files[0].look())
+
     assert known.caller(["Bearer first"]).name == "ci"
     other = tmp_path / "new"
     other.write_text("second, longer")
     other.replace(file)
+    look()
     assert known.caller(["Bearer second, longer"]).name == "ci"
     assert refusal(known, "Bearer first")
     file.write_text("")
+    look()
     assert refusal(known, "Bearer second, longer")
     assert refusal(known, "Bearer ")
+    file.write_text("second, longer")
+    look()
     file.unlink()
+    look()
     assert refusal(known, "Bearer second, longer")
     file.write_text("third")
+    look()
     assert known.caller(["Bearer third"]).name == "ci"
 
 

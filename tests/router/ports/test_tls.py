@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from router.client_settings import ServerTls
-from router.ports.tls import PortTls, follow, load, reason_of
+from router.ports.tls import PortTls, load, reason_of
 from statesync.engines.tls import BadTlsFiles
 from tests.fakes.certificates import Authority, IssuedPair
-from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.needs("openssl")
 
@@ -77,9 +76,7 @@ def serial(of: ssl.SSLObject) -> str:
 
 def taken(port: PortTls) -> bool:
     """Have the port take what changed; whether it could."""
-    found = port.changed()
-    assert found is not None
-    port.use(found)
+    asyncio.run(port.files.look())
     return not port.failing
 
 
@@ -106,7 +103,6 @@ def test_a_new_pair_is_taken_and_half_of_one_is_not(
     pair = copied(authority.issue(days=3), tmp_path)
     port = PortTls("inference", files(pair))
     first, ends = serial(shake(port.context, authority)), port.expires_at
-    assert port.changed() is None
     new = authority.issue(days=5)
     pair.cert.write_bytes(new.cert.read_bytes())
     with caplog.at_level(logging.ERROR):
@@ -115,7 +111,7 @@ def test_a_new_pair_is_taken_and_half_of_one_is_not(
     assert "the key belongs to another certificate" in caplog.text
     assert serial(shake(port.context, authority)) == first
     assert port.expires_at == ends
-    assert port.changed() is None  # read and logged once
+    assert not taken(port) and len(caplog.records) == 1, "read and logged once"
     pair.replace(new)
     assert taken(port)
     assert serial(shake(port.context, authority)) != first
@@ -136,20 +132,6 @@ def test_a_mounted_secret_is_followed_through_its_links(authority: Authority, tm
     (tmp_path / "..new").rename(tmp_path / "..data")
     taken(port)
     assert serial(shake(port.context, authority)) != first
-
-
-def test_files_are_followed_in_the_background(authority: Authority, tmp_path: Path) -> None:
-    pair = copied(authority.issue(), tmp_path)
-    port = PortTls("inference", files(pair))
-    before = port.context
-
-    async def run() -> None:
-        following = asyncio.get_running_loop().create_task(follow([port], 0.001))
-        pair.replace(authority.issue())
-        await until(lambda: port.context is not before)
-        following.cancel()
-
-    asyncio.run(run())
 
 
 def test_a_client_without_a_certificate_of_the_authority_is_refused(authority: Authority, clients: Authority) -> None:

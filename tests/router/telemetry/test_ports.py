@@ -10,7 +10,6 @@ from router.client_settings import ServerTls
 from router.ports.expiry import expiry_of
 from router.ports.tls import PortTls
 from router.telemetry.ports import tls_families
-from statesync.engines.tls import BadTlsFiles
 from tests.fakes.certificates import Authority
 
 
@@ -23,7 +22,7 @@ def test_a_port_shows_its_certificates_end_and_failed_handshakes(tmp_path: Path)
     pair = Authority(tmp_path).issue()
     port = PortTls("inference", ServerTls(cert_file=str(pair.cert), key_file=str(pair.key)))
     port.handshake_failed(ConnectionResetError())
-    port.use(BadTlsFiles("cert_file", "is empty"))
+    port.failing = True
     samples = {
         sample.name: (sample.labels, sample.value) for family in tls_families([port]) for sample in family.samples()
     }

@@ -78,20 +78,3 @@ def test_a_new_text_that_cannot_be_used_leaves_the_old_one_and_is_logged_once(
     assert followed.text() == followed.text() == "sk-1"
     assert [record.name for record in caplog.records] == ["turnout.files"]
     assert str(file) in caplog.text and "sk" not in caplog.records[0].getMessage().replace(str(file), "")
-
-
-def test_a_text_that_is_not_kept_is_empty_while_the_file_has_none(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    file = tmp_path / "key"
-    file.write_text("sk-1")
-    followed = FollowedText(str(file), HEADER_VALUE, keep=False)
-    assert followed.text() == "sk-1"
-    file.unlink()
-    assert followed.text() == followed.text() == ""
-    _replace(file, "sk-2")
-    assert followed.text() == "sk-2"
-    file.write_text("two\nlines")
-    assert followed.text() == followed.text() == ""
-    assert len(caplog.records) == 2
-    assert "is not used any more" in caplog.text

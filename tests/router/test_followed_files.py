@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from router.access.followed_file import POLL_S, SETTLE_S, FollowedFile
+from router.followed_files import POLL_S, SETTLE_S, FollowedFiles
 from tests.fakes.configmap_mount import Mount
 
 
@@ -29,6 +31,12 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+def followed_number(
+    path: Path, use: Callable[[int], None], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> FollowedFiles[int]:
+    return FollowedFiles([str(path)], partial(_number, str(path)), use, sleep)
+
+
 async def _at_once(seconds: float) -> None:
     """Takes the place of a pause."""
 
@@ -39,7 +47,7 @@ def test_a_revocation_is_in_force_within_half_a_second() -> None:
 
 def test_the_file_is_used_at_once_and_when_it_changes(path: Path) -> None:
     used: list[int] = []
-    followed = FollowedFile(str(path), _number, used.append, _at_once)
+    followed = followed_number(path, used.append, _at_once)
     assert used == [1]
     asyncio.run(followed.look())
     assert used == [1]
@@ -52,18 +60,18 @@ def test_the_file_is_used_at_once_and_when_it_changes(path: Path) -> None:
 def test_what_cannot_be_used_at_the_start_is_an_error(path: Path) -> None:
     path.write_text("x")
     with pytest.raises(ValueError, match="'x'"):
-        FollowedFile(str(path), _number, lambda number: None)
+        followed_number(path, lambda number: None)
     path.unlink()
     with pytest.raises(FileNotFoundError):
-        FollowedFile(str(path), _number, lambda number: None)
+        followed_number(path, lambda number: None)
 
 
 def test_what_cannot_be_used_later_is_logged_once_and_changes_nothing(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     used: list[int] = []
-    followed = FollowedFile(str(path), _number, used.append, _at_once)
-    with caplog.at_level(logging.WARNING, "turnout.keys"):
+    followed = followed_number(path, used.append, _at_once)
+    with caplog.at_level(logging.WARNING, "turnout.files"):
         _replace(path, "x")
         asyncio.run(followed.look())
         asyncio.run(followed.look())
@@ -78,11 +86,11 @@ def test_what_cannot_be_used_later_is_logged_once_and_changes_nothing(
 
 
 def test_a_defect_of_a_parser_changes_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def read(path: str) -> str:
-        return {"1": "one", "2": "two"}[Path(path).read_text()]
+    def read() -> str:
+        return {"1": "one", "2": "two"}[path.read_text()]
 
     used: list[str] = []
-    followed = FollowedFile(str(path), read, used.append, _at_once)
+    followed = FollowedFiles([str(path)], read, used.append, _at_once)
     for text in ("x", "2"):
         _replace(path, text)
         asyncio.run(followed.look())
@@ -99,7 +107,7 @@ def test_a_file_that_is_still_written_is_read_later(path: Path) -> None:
         if more:
             _replace(path, more.pop())
 
-    followed = FollowedFile(str(path), _number, used.append, written_on)
+    followed = followed_number(path, used.append, written_on)
     _replace(path, "12")
     asyncio.run(followed.look())
     assert used == [1]
@@ -110,7 +118,7 @@ def test_a_file_that_is_still_written_is_read_later(path: Path) -> None:
 def test_a_mounted_secret_is_followed(tmp_path: Path) -> None:
     used: list[int] = []
     mount = Mount(tmp_path, {"number": "1"})
-    followed = FollowedFile(str(tmp_path / "number"), _number, used.append, _at_once)
+    followed = followed_number(tmp_path / "number", used.append, _at_once)
     mount.swap({"number": "20"})
     asyncio.run(followed.look())
     assert used == [1, 20]
@@ -128,14 +136,14 @@ def test_it_looks_again_and_again(path: Path) -> None:
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(FollowedFile(str(path), _number, used.append, sleep).run())
+        asyncio.run(followed_number(path, used.append, sleep).run())
     assert used == [1, 2]
     assert slept == [POLL_S, SETTLE_S, POLL_S, POLL_S, POLL_S]
 
 
 def test_a_file_is_read_once_more_where_that_is_asked_for(path: Path) -> None:
     used: list[int] = []
-    followed = FollowedFile(str(path), _number, used.append, _at_once)
+    followed = followed_number(path, used.append, _at_once)
     followed.again()
     asyncio.run(followed.look())
     asyncio.run(followed.look())
