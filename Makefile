@@ -41,6 +41,10 @@ upgrade-demo: setup-run  ## roll every replica twice under load, behind HAProxy,
 	@scripts/ensure-programs redis-server haproxy
 	$(BIN)/python -m loadtests.upgrade $(ARGS)
 
+prove-check: setup-run  ## turnout prove, 20 times for one version twice and for 10 seeded regressions, 2 hours, resumable
+	@scripts/ensure-programs redis-server
+	$(BIN)/python -m loadtests.bench.prove --out docs/benchmarks $(ARGS)
+
 swap-soak: setup-run  ## 200 policy swaps a minute for 3 minutes on two replicas under load: nothing fails, leaks or slows down
 	@scripts/ensure-programs redis-server
 	$(BIN)/python -m loadtests.swaps $(ARGS)

@@ -57,9 +57,17 @@ def serve(python: str, given: Mapping[str, Any], path: Path) -> list[str]:
 class ReplicaProcess:
     """Started by its constructor; `stop` ends it."""
 
-    def __init__(self, slot: Slot, given: Mapping[str, Any], directory: Path, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        slot: Slot,
+        given: Mapping[str, Any],
+        directory: Path,
+        python: str = sys.executable,
+        before: Sequence[str] = (),
+    ) -> None:
+        """`before` comes before the Python on the command line: `env NAME=VALUE`."""
         self.slot = slot
-        command = serve(python, given, directory / f"{slot.name}.yaml")
+        command = [*before, *serve(python, given, directory / f"{slot.name}.yaml")]
         self.process = Owned(command, ANY_CORE, directory / f"{slot.name}.log")
         self._inference, self._control = (
             httpx.Client(base_url=f"http://{HOST}:{port}", trust_env=False, verify=False, timeout=60.0)
@@ -79,6 +87,20 @@ class ReplicaProcess:
         """Requests in flight by pod, over all replicas, in this replica's view."""
         pods = self._control.get("/admin/pods").raise_for_status().json()
         return {str(pod["address"]): int(pod["inflight"]) for pod in pods}
+
+    def control(self, path: str) -> Any:
+        """What the control port answers to a GET, read as JSON. Raises httpx.HTTPError."""
+        return self._control.get(path).raise_for_status().json()
+
+    def change(self, path: str, body: Mapping[str, Any]) -> None:
+        """PUT to the control port. Raises httpx.HTTPError."""
+        self._control.put(path, json=body).raise_for_status()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's series; 0 if it has none. Raises httpx.HTTPError."""
+        page = self._control.get("/metrics").raise_for_status().text
+        lines = [line.split() for line in page.splitlines() if line.partition(" ")[0].partition("{")[0] == name]
+        return sum(float(line[-1]) for line in lines)
 
     def leave(self) -> None:
         """SIGTERM: it settles, drains and ends."""

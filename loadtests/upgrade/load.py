@@ -17,7 +17,7 @@ from loadtests.sim import chat
 from loadtests.sim.chat import Usage
 from loadtests.sim.conversation import Conversation, Shape
 from loadtests.sim.http_client import Client
-from loadtests.upgrade.verdict import NO_USAGE, Verdict, expected, judge
+from loadtests.sim.right_answer import NO_USAGE, Verdict, expected, judge
 
 WHOLE, STREAM, LONG = "whole", "stream", "long"
 """Kinds of requests."""

@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_passed_on(commands, "demo", "engines, gateway, traffic and a live view on this machine", _demo)
     _add_passed_on(commands, "sim", "simulated vLLM engines on 127.0.0.1", _sim)
     _add_passed_on(commands, "simulate", "recorded traffic through policies, in virtual time", _simulate)
+    _add_passed_on(commands, "prove", "may a new version take the old one's place? plays the upgrade", _prove)
     add_policy(commands.add_parser("policy", help="see, try and replace a pool's policy"))
     add_pods(commands.add_parser("pods", help="pods and their load"))
     _add_top(commands.add_parser("top", help="a live view of pods and requests on this terminal"))
@@ -191,6 +192,12 @@ def _top(given: argparse.Namespace) -> int:
     from router.cli.top import show
 
     return show(given)
+
+
+def _prove(rest: Sequence[str]) -> int:
+    from loadtests.prove.command import main as prove
+
+    return prove(rest)
 
 
 def _version(given: argparse.Namespace) -> int:

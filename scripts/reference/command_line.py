@@ -30,7 +30,7 @@ class _Found(Exception):
 
 def page() -> str:
     """The whole page."""
-    parts = [opening("Commands", "the argument parsers of router/cli and loadtests/sim", _TEXT)]
+    parts = [opening("Commands", "the argument parsers of router/cli and loadtests", _TEXT)]
     parts += [_command(name, parser, words) for name, parser, words in _commands("turnout", _parser())]
     return "\n".join(parts)
 

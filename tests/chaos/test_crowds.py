@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from loadtests.sim.http_client import ClientConnection
-from loadtests.upgrade.verdict import expected, judge
+from loadtests.sim.right_answer import expected, judge
 from statesync.tasks import spawn
 from tests.fakes.gateway_process import GatewayProcess
 from tests.fakes.raw_http_client import chat

@@ -32,6 +32,7 @@ PAGES = {
 NOT_RUN = {
     "make test": "it is what runs this",
     "make demo": "tests/loadtests/sim/test_demo.py runs the demo",
+    "turnout prove": "tests/loadtests/prove runs it",
     "make locust": "tests/loadtests runs the locust file",
     "make locust-ui": "the same with a web page that waits for a person",
     "make bench-smoke": "tests/loadtests/bench/test_main.py runs the bench",

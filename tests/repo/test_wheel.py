@@ -63,17 +63,17 @@ def python(wheel: Path, *arguments: str) -> str:
     return run(sys.executable, "-S", "-P", *arguments, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1")
 
 
-def test_the_only_part_of_loadtests_in_it_is_the_simulation(wheel: Path) -> None:
+def test_of_loadtests_it_has_only_what_commands_need(wheel: Path) -> None:
     files = [PurePosixPath(path.relative_to(wheel).as_posix()) for path in wheel.rglob("*") if path.is_file()]
     packages = {path.parts[0] for path in files if len(path.parts) > 1 and not path.parts[0].endswith(".dist-info")}
     assert packages == {"router", "schedulers", "statesync", "loadtests"}
     shipped = {path.parts[1] for path in files if path.parts[0] == "loadtests"}
-    assert shipped == {"sim"}
+    assert shipped == {"processes", "prove", "sim"}
     assert {path.suffix for path in files if path.parts[0] in packages} <= {".py", ".lua", ".typed", ".txt"}
 
 
 def test_every_source_of_the_shipped_packages_is_in_it(wheel: Path) -> None:
-    for package in ("router", "schedulers", "statesync", "loadtests/sim"):
+    for package in ("router", "schedulers", "statesync", "loadtests/sim", "loadtests/processes", "loadtests/prove"):
         sources = {path.relative_to(ROOT) for kind in ("*.py", "*.lua") for path in (ROOT / package).rglob(kind)}
         assert [str(path) for path in sources if not (wheel / path).exists()] == []
 
@@ -83,7 +83,7 @@ def test_it_says_why_it_is_not_compiled(wheel: Path) -> None:
     assert said.endswith("(pure Python: no C compiler or no Python.h where it was built)\n")
 
 
-@pytest.mark.parametrize("command", ["demo", "sim", "simulate", "serve"])
+@pytest.mark.parametrize("command", ["demo", "sim", "simulate", "prove", "serve"])
 def test_a_command_runs_from_the_wheel_alone(wheel: Path, command: str) -> None:
     assert "usage: turnout" in python(wheel, "-m", "router", command, "--help")
 
@@ -91,4 +91,5 @@ def test_a_command_runs_from_the_wheel_alone(wheel: Path, command: str) -> None:
 def test_the_shipped_part_of_loadtests_imports_no_other_part(wheel: Path) -> None:
     imported = python(wheel, "-c", EVERY_MODULE).split()
     assert "loadtests.sim.demo" in imported
-    assert [name for name in imported if not name.startswith("loadtests.sim")] == []
+    shipped = ("loadtests.sim", "loadtests.processes", "loadtests.prove")
+    assert [name for name in imported if not name.startswith(shipped)] == []

@@ -15,11 +15,11 @@ from typing import Final
 
 import msgspec
 
-from loadtests.bench.load.prompts import body
 from loadtests.sim import chat
 from loadtests.sim.chat import TrafficError
 from loadtests.sim.http_client import Client
 from loadtests.sim.ports import HOST
+from loadtests.sim.prompts import body
 from loadtests.sim.simulate.sessions import Session
 
 LEAD_S: Final = 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from loadtests.bench.load.prompts import body, text
+from loadtests.sim.prompts import body, text
 from loadtests.sim.simpod.text import chat_text, prompt_of
 from loadtests.sim.simulate.traces import Arrival
 

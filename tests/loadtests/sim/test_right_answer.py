@@ -1,8 +1,8 @@
 import pytest
 
 from loadtests.sim.http_client import Answer
+from loadtests.sim.right_answer import Verdict, expected, judge
 from loadtests.sim.simpod.text import answer_text
-from loadtests.upgrade.verdict import Verdict, expected, judge
 from tests.fakes.each_case import each_case
 
 WANTED = answer_text(1, 3)
