@@ -24,7 +24,7 @@ from tests.fakes.each_case import each_case
 from tests.fakes.helm_chart import CHART, Release, helm, parsed, render_chart
 from tests.fakes.kubernetes_network import End, allowed
 from tests.fakes.kubernetes_schema import VERSIONS, problems
-from tests.fakes.rendered_manifests import KUBERNETES, ROOT, Manifest, Render, render
+from tests.fakes.rendered_manifests import KUBERNETES, Manifest, Render, render
 from tests.fakes.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.slow
@@ -305,11 +305,10 @@ def test_the_notes_name_objects_that_are_there() -> None:
     assert release["notes"].count("--namespace here") == 5
 
 
-def test_a_package_has_the_linked_files_and_the_project_s_version(tmp_path: Path) -> None:
+def test_a_package_has_the_linked_files_and_the_version_of_the_overlays(tmp_path: Path) -> None:
     packed = helm().ask("load", helm().ask("package", str(tmp_path)))
-    version = re.search(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert version is not None
-    assert packed["version"] == version[1]
-    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == version[1]
+    (image,) = yaml.safe_load((KUBERNETES / "base" / "kustomization.yaml").read_text())["images"]
+    assert packed["version"] == image["newTag"]
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == image["newTag"]
     assert {"files/alerts.yaml", "files/dashboard.json"} <= set(packed["files"])
     assert f'">={VERSIONS[0]}.0-0"' in (CHART / "Chart.yaml").read_text()
