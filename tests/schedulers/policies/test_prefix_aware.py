@@ -133,11 +133,19 @@ def test_work_saved_for_the_pool_counts_more_when_the_pool_queues() -> None:
     assert decision(request, loads._replace(pending_s=3.0)).pod == A
 
 
-def test_a_batch_gathers_where_its_prefix_is_for_up_to_a_minute() -> None:
+def test_a_batch_gathers_where_its_prefix_is_for_up_to_five_minutes() -> None:
     batch = request_of(prompt_tokens=1000, prefix_hits={A: 10})._replace(priority=-1)
     assert decision(batch._replace(priority=0), pending(40_000, 0, 0)).pod != A
-    assert decision(batch, pending(40_000, 0, 0)).pod == A
-    assert decision(batch, pending(62_000, 0, 0)).pod != A
+    assert decision(batch, pending(300_000, 0, 0)).pod == A
+    assert decision(batch, pending(302_000, 0, 0)).pod != A
+
+
+def test_a_batch_waits_for_room_where_its_prefix_is() -> None:
+    full = PodLoad(inflight=9, inflight_tokens=9900, kv_capacity_tokens=10_000, e2e_ewma_s=20.0)
+    loads = snapshot_of([full, full._replace(kv_capacity_tokens=50_000)])
+    request = request_of(prompt_tokens=1000, prefix_hits={A: 10})
+    assert decision(request, loads).pod == B
+    assert decision(request._replace(priority=-1), loads).pod == A
 
 
 def test_pending_work_shrinks_with_time() -> None:
