@@ -24,7 +24,6 @@ from loadtests.bench.scheduling.saturation import (
     FILE,
     Saturation,
     SaturationTable,
-    found_for,
     read_saturations,
 )
 from loadtests.bench.scheduling.suite import FLEET, NAMES, REQUESTS, SuiteRun
@@ -86,8 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--halves", type=lambda text: text.split(","), default=list(HALVES), metavar="HALF,...")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1), metavar="N")
     given = parser.parse_args(argv)
-    wanted = [found_for(name, half) for half in given.halves for name in given.traces]
-    wanted = list(dict.fromkeys(wanted))
+    wanted = [(name, half) for half in given.halves for name in given.traces]
     table = dict(read_saturations()) if FILE.exists() else {}
     with ProcessPoolExecutor(given.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         for (name, half), found in zip(wanted, pool.map(find, *zip(*wanted, strict=True)), strict=True):

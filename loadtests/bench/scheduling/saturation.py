@@ -14,7 +14,6 @@ import msgspec
 
 from loadtests.bench.scheduling.halves import Half
 from loadtests.sim.simulate.traces import TraceError
-from loadtests.sim.workloads.catalog import WORKLOADS
 
 FILE: Final = Path(__file__).with_name("saturation.json")
 COMMAND: Final = "python -m loadtests.bench.scheduling.find_saturation"
@@ -48,13 +47,7 @@ def read_saturations(file: Path = FILE) -> Mapping[str, Saturation]:
 @cache
 def saturation(name: str, half: Half) -> Saturation:
     """That of a half of a workload. Raises TraceError where none was found yet; OSError."""
-    name, half = found_for(name, half)
     found = read_saturations().get(f"{name}/{half}")
     if found is None:
         raise TraceError(f"{FILE.name} has no rate for the {half} half of {name}: run {COMMAND} --traces {name}")
     return found
-
-
-def found_for(name: str, half: Half) -> tuple[str, Half]:
-    """Where the rate of a half is found: both halves of a generated workload have one shape and therefore one rate."""
-    return name, ("tune" if name in WORKLOADS else half)
