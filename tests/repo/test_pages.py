@@ -74,6 +74,15 @@ def test_the_addresses_of_the_compose_page_are_published() -> None:
         assert service in SERVICES
 
 
+def test_the_page_on_the_access_log_has_every_field() -> None:
+    source = (DOCS.parent / "router/dataplane/access_log.py").read_text()
+    fields = set(re.findall(r"""[{ ]"([a-z_]+)": |line\["(\w+)"\]""", source))
+    rows = "".join(re.findall(r"^\| (`.+?`) \|", text("access-log.md"), re.MULTILINE))
+    named = {first or second for first, second in fields}
+    assert named >= {"request_id", "ttft_s", "reason", "cause", "completion_tokens"}
+    assert [field for field in sorted(named) if f"`{field}`" not in rows] == []
+
+
 def test_every_code_that_a_page_names_is_one_of_the_table() -> None:
     codes = {shape.code for shape in SHAPES.values()}
     for code in re.findall(r"\b[45]\d\d `(\w+)`", text("faq.md")):
