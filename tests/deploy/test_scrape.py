@@ -17,6 +17,7 @@ from loadtests.processes import redis_server
 from router.access.keys import written_keys
 from scripts.monitoring.alerts import ALERTS
 from scripts.monitoring.panels import RATE
+from scripts.monitoring.rollouts import GATES
 from scripts.monitoring.rows import ROWS
 from tests.fakes.gateway_process import PATIENT_HEALTH, GatewayProcess, config, pool, starting
 from tests.fakes.known_keys import KEY, bearer, record
@@ -38,7 +39,11 @@ QUERIES = {
     for panel in row.panels
     for query in panel.queries
 }
-EXPRESSIONS = {name: query.expr for name, query in QUERIES.items()} | {alert.name: alert.expr for alert in ALERTS}
+EXPRESSIONS = {
+    **{name: query.expr for name, query in QUERIES.items()},
+    **{alert.name: alert.expr for alert in ALERTS},
+    **{f"gate {gate.name}": gate.query for gate in GATES},
+}
 
 GUARDS = ("error_rate", "ttft_p50_ratio", "ttft_p95_ratio", "e2e_p95_ratio", "pool_p95_ratio", "tpot_p50_ratio")
 TRIALS = {
