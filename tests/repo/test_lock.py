@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("dev.txt", "run.txt", "build.txt", "compile.txt")
+LOCKS = ("dev.txt", "run.txt", "build.txt", "compile.txt", "docs.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -52,6 +52,7 @@ def direct(name: str) -> list[Requirement]:
     dev = PROJECT["dependency-groups"]["dev"]
     compiler = [line for line in dev if line.startswith("mypy")]
     asked = {"dev.txt": run + build + load + dev, "run.txt": run, "build.txt": build, "compile.txt": build + compiler}
+    asked["docs.txt"] = PROJECT["dependency-groups"]["docs"]
     return [Requirement(line) for line in asked[name]]
 
 
@@ -66,7 +67,7 @@ def test_it_has_all_requirements_of_pyproject(name: str) -> None:
 
 def test_the_image_runs_the_versions_that_were_tested() -> None:
     tested = entries("dev.txt")
-    for name in ("run.txt", "build.txt", "compile.txt"):
+    for name in ("run.txt", "build.txt", "compile.txt", "docs.txt"):
         for package, entry in entries(name).items():
             assert version(entry) == version(tested[package])
 
