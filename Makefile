@@ -129,6 +129,14 @@ wheel: setup  ## the compiled wheel of this machine into dist/, and its tests in
 	TURNOUT_WHEEL=$$wheel $(BIN)/python -m pytest -q tests/deploy/test_installed_wheel.py $(ARGS)
 	echo "dist/$$(basename "$$wheel")"
 
+wheels:  ## the compiled wheels of a release for this processor, in dist/; needs Docker
+	@scripts/setup-venv .venv-release "$(PYTHON)" release
+	.venv-release/bin/cibuildwheel --platform linux --output-dir dist $(ARGS)
+
+release-check: setup  ## sources, pure wheel and bill of materials in dist/, and all that a release must have
+	@scripts/setup-venv .venv-release "$(PYTHON)" release
+	$(BIN)/python -m scripts.release_check --tools .venv-release/bin $(ARGS)
+
 compiled: setup  ## the wheel of `make wheel` in .venv-compiled, with what the tests and benches need
 	@scripts/setup-compiled .venv-compiled "$(PYTHON)"
 

