@@ -71,8 +71,8 @@ CHOICES: Final = 4
 """Pods of which one without a prompt lets a request's own work delay no other: the next request goes there.
 
 With 1 prompts wait for a cached prefix that others could compute at once: on 64 pods at half load the mean time to
-first token of requests with adapters is a tenth higher. From 3 on it hardly differs on 8 pods. On 64 pods 8 makes bursts
-8 % faster, but documents past saturation 4 % slower, and hits fewer."""
+first token of requests with adapters is a tenth higher. From 3 on it hardly differs on 8 pods. On 64 pods, 8 makes
+bursts 8 % faster, but documents past saturation 4 % slower, and hits fewer."""
 
 ANSWER_TOKENS: Final = 256
 """Answer tokens assumed for a request without `max_tokens`."""
