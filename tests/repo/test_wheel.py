@@ -69,12 +69,14 @@ def test_of_loadtests_it_has_only_what_commands_need(wheel: Path) -> None:
     assert packages == {"router", "schedulers", "statesync", "loadtests"}
     shipped = {path.parts[1] for path in files if path.parts[0] == "loadtests"}
     assert shipped == {"processes", "prove", "sim"}
-    assert {path.suffix for path in files if path.parts[0] in packages} <= {".py", ".lua", ".typed", ".txt"}
+    code = {path.suffix for path in files if path.parts[0] in packages and "static" not in path.parts}
+    assert code <= {".py", ".lua", ".typed", ".txt"}
 
 
 def test_every_source_of_the_shipped_packages_is_in_it(wheel: Path) -> None:
     for package in ("router", "schedulers", "statesync", "loadtests/sim", "loadtests/processes", "loadtests/prove"):
-        sources = {path.relative_to(ROOT) for kind in ("*.py", "*.lua") for path in (ROOT / package).rglob(kind)}
+        kinds = ("*.py", "*.lua", "static/*")
+        sources = {path.relative_to(ROOT) for kind in kinds for path in (ROOT / package).rglob(kind)}
         assert [str(path) for path in sources if not (wheel / path).exists()] == []
 
 
