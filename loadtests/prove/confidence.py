@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import fmean, stdev
 from typing import Final, NamedTuple
 
@@ -33,6 +34,7 @@ def interval(values: Sequence[float], level: float) -> Interval:
     return Interval(mean - half, mean, mean + half)
 
 
+@cache
 def t_quantile(share: float, degrees: int) -> float:
     """The value below which this share (above one half) of Student's t distribution lies."""
     low, high = 0.0, 1.0
