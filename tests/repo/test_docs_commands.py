@@ -38,6 +38,7 @@ NOT_RUN = {
     "make bench-smoke": "tests/loadtests/bench/test_main.py runs the bench",
     "make bench": "the same, for ten minutes",
     "make compiled": "minutes of compiling; CI runs make test-compiled, which begins with it",
+    "make wheel": "the same",
     "make test-compiled": "CI runs it after make test",
     "docker build": "base images cannot be pulled everywhere; tests/repo/test_dockerfile.py runs its steps",
     "docker run": "needs the image",
