@@ -59,7 +59,7 @@ export class Charts {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 6 } },
       scales: { y: { range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => [0, (high || 1) * 1.15] } },
       axes: [
-        { ...axis, size: 24, space: 70, values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((each) => new Date(each * 1000).toTimeString().slice(0, 8)) },
+        { ...axis, size: 24, space: 70, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300], values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((each) => new Date(each * 1000).toTimeString().slice(0, 8)) },
         { ...axis, size: 52, space: 32, values: (/** @type {any} */ _, /** @type {number[]} */ at) => at.map((each) => write(each)) },
       ],
       series: [{}, ...part.series.map((/** @type {Series} */ each, /** @type {number} */ n) => ({

@@ -38,7 +38,7 @@ function part(of) {
     const bar = h("i", {});
     bar.style.width = `${scored ? (Math.abs(each.score ?? 0) / most) * 100 : 0}%`;
     return h("tr", { class: at ? "" : "taken" }, h("th", { scope: "row", title: each.pod }, at ? "" : h("span", { class: "sr" }, "taken: "), tail(each.pod, 30)),
-      h("td", {}, h("span", { class: "meter" }, h("span", { class: "track", "aria-hidden": "true" }, bar), h("span", {}, write(each.score)))),
+      h("td", {}, h("span", { class: "meter" }, scored && h("span", { class: "track", "aria-hidden": "true" }, bar), h("span", {}, write(each.score)))),
       h("td", {}, `${number(each.cached_tokens)} (${percent(each.cached_tokens / Math.max(1, of.prompt_tokens))})`), h("td", {}, duration(each.wait_s)),
       h("td", {}, number(each.inflight)), h("td", {}, percent(each.kv_usage)), h("td", { class: "why" }, each.reason || NONE));
   });
