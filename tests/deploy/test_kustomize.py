@@ -63,12 +63,13 @@ def test_a_field_unknown_to_a_version_is_reported() -> None:
 
 def test_every_custom_resource_has_a_schema_and_every_schema_a_resource() -> None:
     built = [each for name in (*ALL, *BESIDE) for each in render(name).manifests]
-    parts = [each for path in KUBERNETES.glob("components/*/*.yaml") for each in yaml.safe_load_all(path.read_text())]
+    files = [*KUBERNETES.glob("components/*/*.yaml"), *(KUBERNETES.parent / "rollouts").glob("*.yaml")]
+    parts = [each for path in files for each in yaml.safe_load_all(path.read_text())]
     custom = {
         each["kind"]
         for each in (*built, *parts)
         if each["apiVersion"].partition("/")[0]
-        in ("keda.sh", "monitoring.coreos.com", "multicluster.x-k8s.io", "ray.io")
+        in ("argoproj.io", "flagger.app", "keda.sh", "monitoring.coreos.com", "multicluster.x-k8s.io", "ray.io")
     }
     assert custom | OF_THE_CHART == set(CRDS)
 

@@ -63,6 +63,7 @@ SHOWS = {
     "turnout keys revoke": "is revoked",
     "turnout simulate": "prefix_aware",
     "curl -sf --retry 30 --retry-connrefused --cacert ca.crt": '"alive"',
+    "turnout top --once": "Turnout  2 pods",
     "turnout pods --control https://127.0.0.1:9000": "127.0.0.1:8101",
     "curl -sf http://127.0.0.1:9000/admin/pods": '"routable":true',
     "curl -sf -X PUT": '"session_affinity"',
@@ -108,7 +109,7 @@ def moved(text: str) -> str:
     text = re.sub(r"(?<=127\.0\.0\.1:)(8\d00|9000|810\d)|(?<=--port )8101", lambda found: str(table[found[0]]), text)
     elsewhere = f" --listen 127.0.0.1:{gateway} --control 127.0.0.1:{control} "
     text = text.replace("turnout serve ", f"turnout serve {elsewhere}")
-    asks = r"(turnout (?:pods|policy (?:get|set|rollback) \S+)(?!.* --control).*)"
+    asks = r"(turnout (?:pods|top|policy (?:get|set|rollback) \S+)(?!.* --control).*)"
     return re.sub(asks, rf"\1 --control http://127.0.0.1:{control}", text)
 
 

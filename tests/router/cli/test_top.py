@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import pytest
 
 from router.cli.serve_flags import seconds
 from tests.fakes.control_port import OTHER_POD, POD, Replica, command, talk_to
-from tests.fakes.waiting import DEADLINE_S
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,10 @@ def on_a_terminal(replica: Replica, act: Callable[[subprocess.Popen[bytes], int]
                 while written.count(b"q or Ctrl-C") < 2:
                     written.extend(os.read(leader, 65536))
                 act(process, leader)
-                return process.wait(DEADLINE_S)
+                while process.poll() is None:  # one that writes to a full terminal ends no more
+                    if select.select([leader], [], [], 0.05)[0]:
+                        written.extend(os.read(leader, 65536))
+                return process.returncode
             finally:
                 process.kill()
 
