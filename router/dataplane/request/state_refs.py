@@ -19,7 +19,9 @@ MAX_REFS: Final = 8
 MAX_ID_BYTES: Final = 512
 
 READ_BYTES: Final = 65536
-"""How much of an answer is read for ids. They stand at its beginning."""
+READ_PARTS: Final = 4096
+"""How much of an answer is read for ids, in bytes, and in strings, brackets, colons and commas, of which each takes a
+microsecond or two. They stand at its beginning."""
 
 COLLECTIONS: Final[bytes] = (
     rb"/v1/(?:responses|conversations|batches|files|uploads|videos|vector_stores|threads|assistants|evals|containers"
@@ -101,11 +103,13 @@ class IdReader:
     """Finds the ids in an answer as it comes: JSON, or a stream of events that hold JSON. Each byte is read once, of at
     most `READ_BYTES`."""
 
-    __slots__ = ("_in_value", "_key", "_path", "_rest", "left")
+    __slots__ = ("_in_value", "_key", "_parts", "_path", "_rest", "left")
 
     def __init__(self) -> None:
         self.left = READ_BYTES
         """Bytes that are still read; at 0 it is done."""
+        self._parts = READ_PARTS
+        """Of them, those that are still read."""
         self._rest = b""
         """The beginning of a string that has not ended."""
         self._path: list[bytes] = []
@@ -120,11 +124,15 @@ class IdReader:
         text, at, found = self._rest + data, 0, list[str]()
         self._rest = b""
         while (at := _PLAIN.match(text, at).end()) < len(text):  # type: ignore[union-attr]  # it matches nothing too
-            if text[at] == _QUOTE:
-                string = _STRING.match(text, at)
-                if string is None:
-                    self._rest = _kept(text[at:])
-                    break
+            string = _STRING.match(text, at) if text[at] == _QUOTE else None
+            if string is None and text[at] == _QUOTE:
+                self._rest = _kept(text[at:])
+                break
+            self._parts -= 1
+            if not self._parts:
+                self.left = 0
+                break
+            if string is not None:
                 if not self._in_value:
                     self._key = string[1]
                 elif self._is_id() and 0 < len(string[1]) <= MAX_ID_BYTES and b"\\" not in string[1]:

@@ -7,7 +7,15 @@ from collections.abc import Mapping
 
 import pytest
 
-from router.dataplane.request.state_refs import READ_BYTES, IdReader, in_body, in_path, keeps_nothing, thing_in
+from router.dataplane.request.state_refs import (
+    READ_BYTES,
+    READ_PARTS,
+    IdReader,
+    in_body,
+    in_path,
+    keeps_nothing,
+    thing_in,
+)
 from tests.fakes.each_case import each_case
 
 
@@ -123,3 +131,6 @@ def test_no_more_than_the_beginning_of_an_answer_is_read() -> None:
     assert reader.feed(b'{"text":"' + b"x" * READ_BYTES) == []
     assert reader.left == 0
     assert reader.feed(b'","id":"late"}') == []
+    reader = IdReader()
+    assert reader.feed(b'{"id":"early","x":[' + b"," * READ_PARTS + b'],"conversation":"late"}') == ["early"]
+    assert reader.left == 0
