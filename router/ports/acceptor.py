@@ -34,6 +34,10 @@ _PAUSE_S: Final = 1.0
 DESCRIPTORS: Final = 2
 """File descriptors of a connection during its handshake."""
 
+STALL_S: Final = 0.25
+"""Seconds by which a timer is late when the process stood still; and those that a connection has then, for what it sent
+meanwhile to be read, or for a handshake."""
+
 LINGER_S: Final = 1.0
 """Seconds for which a refused client's bytes are read and dropped, so that no reset overtakes the answer."""
 
@@ -168,7 +172,7 @@ class Arrival:
         self._refused = False
         self._loop = asyncio.get_running_loop()
         self._ends_at = self._loop.time() + acceptor.timeout_s
-        self._due = self._loop.call_at(self._ends_at, self.close)
+        self._due = self._loop.call_at(self._ends_at, self._expire)
         self._handshake: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -189,6 +193,13 @@ class Arrival:
         if self._socket.fileno() >= 0:
             self._loop.remove_reader(self._socket)
             self._socket.close()
+
+    def _expire(self) -> None:
+        """Its time is over. Where the process stood still, what its client sent may still be on its way."""
+        if self._loop.time() - self._ends_at > STALL_S:
+            self._due = self._loop.call_later(STALL_S, self.close)
+        else:
+            self.close()
 
     def _counts(self) -> bool:
         """Count it for its client; False where it was closed, because that has too many."""
@@ -273,7 +284,7 @@ class Arrival:
             if tls is None:
                 await self._loop.connect_accepted_socket(make, lent)
             else:
-                left_s = max(0.001, self._ends_at - self._loop.time())
+                left_s = max(STALL_S, self._ends_at - self._loop.time())
                 await self._loop.connect_accepted_socket(
                     *(make, lent),
                     ssl=tls.context,

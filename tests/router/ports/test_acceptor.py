@@ -20,6 +20,7 @@ from router.client_settings import ServerTls
 from router.ports.acceptor import Acceptor, PortOptions
 from router.ports.tls import PortTls
 from tests.fakes.certificates import Authority
+from tests.fakes.virtual_time import Clock, pass_time, real_moment, run_on
 from tests.fakes.waiting import until
 
 PLAIN_ANSWER = b"HTTP/1.1 400 Bad Request\r\n\r\n"
@@ -138,6 +139,23 @@ def test_a_client_that_speaks_http_gets_an_answer_that_it_can_read(tls: PortTls)
             assert owner.peers == []
 
     played(scene)
+
+
+@pytest.mark.needs("openssl")
+def test_a_process_that_stood_still_reads_what_came_before_it_closes(tls: PortTls) -> None:
+    async def scene() -> None:
+        async with accepting(PortOptions(tls)) as (acceptor, _, port):
+            reader, writer = await asyncio.open_connection(HOST, port)
+            while not acceptor.arrivals:
+                await real_moment()
+            pass_time(61.0)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await reader.readuntil(PLAIN_ANSWER) == PLAIN_ANSWER
+            writer.close()
+
+    run_on(Clock(), scene())
 
 
 @pytest.mark.needs("openssl")
