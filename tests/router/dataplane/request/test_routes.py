@@ -63,6 +63,23 @@ def test_a_misspelt_model_is_answered_with_the_closest_one() -> None:
         routes(BIG).resolve("llama-70B", None, None)
 
 
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [
+        ("llama-3-70b-instuct", "llama-3-70b-instruct"),
+        ("llama-3-70b-base", None),
+        ("llama-3-7b-instruct", "llama-3-70b-instruct"),
+        ("ll", None),
+    ],
+)
+def test_the_closest_model_differs_in_one_place(asked: str, meant: str | None) -> None:
+    known = Pool(name="known", models=["llama-3-8b-instruct", "llama-3-70b-instruct"])
+    with pytest.raises(ModelNotFound) as caught:
+        routes(known).resolve(asked, None, None)
+    assert ("Did you mean" in caught.value.message) is (meant is not None)
+    assert meant is None or f"Did you mean {meant!r}" in caught.value.message
+
+
 def test_the_closest_model_is_not_sought_where_that_takes_long() -> None:
     """Case E 21: a name of megabytes, or thousands of names."""
     with pytest.raises(ModelNotFound) as caught:
