@@ -15,7 +15,7 @@ from router.access.tenants import Tenant
 from router.dataplane.drain_rate import DrainRate
 from router.dataplane.exchange import POD_LINE, Exchange
 from router.dataplane.fair_queue import FairQueue, Lane
-from router.dataplane.fair_share import FairShares, TenantCounter
+from router.dataplane.fair_share import FairShares, Room, TenantCounter
 from router.dataplane.http.deadlines import NEVER
 from router.errors import Saturated, Shed
 from router.settings import Limits
@@ -29,9 +29,9 @@ LONGEST_RETRY_S: Final = 60.0
 """Most seconds after which a refused client is asked to come again: the pool may have grown by then."""
 
 
-def _unbounded(pool: str) -> tuple[int, int]:
+def _unbounded(pool: str) -> tuple[int, int, int]:
     """No pod has a limit."""
-    return 1, 1
+    return 1, 1, 1
 
 
 class PoolQueue:
@@ -54,7 +54,7 @@ class Admission:
         limits: Limits,
         clock: Callable[[], float] = time.monotonic,
         shares: FairShares | None = None,
-        room: Callable[[str], tuple[int, int]] = _unbounded,
+        room: Room = _unbounded,
     ) -> None:
         """`shares`: what each tenant got; None where there are no tenants. `room` is `LoadView.room`."""
         self._limits = limits

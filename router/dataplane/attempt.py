@@ -179,6 +179,8 @@ class Attempts:
             if expected_s:
                 routed.metrics.ttft_ratio.observe(took_s / expected_s)
             self._view.observe_ttft(placement.pod.id, took_s, expected_s)
+            if self._shares is not None:
+                self._shares.first_token(exchange)
 
     def finished(self, relay: Relay) -> None:
         """The answer is complete: end the exchange, and learn what the engine reports as cached."""

@@ -34,7 +34,7 @@ class RequestQueue:
         """Whether the next look is due."""
         attempts.wait_again = self.wait_again
         if deps.shares is not None:
-            deps.shares.on_ended = self.on_headroom
+            deps.shares.on_room = self.on_headroom
 
     def enter(self, exchange: Exchange) -> None:
         """Queue the exchange, whose pool is saturated, for the pool's pods and, once `fallback_after_s` is over, for

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from router.dataplane.access_log import tokens
 from router.dataplane.exchange import AnswerRelay, Exchange
-from router.dataplane.fair_share import FairShares, ServiceCharge
+from router.dataplane.fair_share import FairShares, ServiceCharge, prefilled
 
 _TOO_MANY, _FAILED = 429, 500
 
@@ -20,8 +20,9 @@ class TenantShares:
         self._shares = shares
         self.open: dict[Exchange, ServiceCharge] = {}
         """Charges of requests that have not ended."""
-        self.on_ended: Callable[[str], None] | None = None
-        """Called with the pool of each one that ends: a tenant may have its share again."""
+        self.on_room: Callable[[str], None] | None = None
+        """Called with the pool of each one that ends, and of a first token that its tenant waited for: a tenant may
+        have its share again."""
 
     def dispatched(self, exchange: Exchange) -> None:
         """The first pod gets the exchange."""
@@ -29,7 +30,15 @@ class TenantShares:
         if tenant is not None:
             call = exchange.routed.call
             pool = exchange.routed.pool
-            self.open[exchange] = self._shares.begin(pool, tenant.name, call.prompt_tokens, call.max_tokens)
+            placement = exchange.placement
+            prefill = placement.charge.prefill_tokens if placement is not None and call.stream else -1
+            self.open[exchange] = self._shares.begin(pool, tenant.name, call.prompt_tokens, call.max_tokens, prefill)
+
+    def first_token(self, exchange: Exchange) -> None:
+        """The first token of a stream came."""
+        charge = self.open.get(exchange)
+        if charge is not None and prefilled(charge) and self.on_room is not None:
+            self.on_room(charge.pool)
 
     def ended(self, exchange: Exchange, relay: AnswerRelay | None, *, left: bool) -> None:
         """The exchange ended, `relay` is that of its last attempt; `left`: its client went away, and a pod was at work
@@ -43,8 +52,8 @@ class TenantShares:
         else:
             answer = None if relay is None else _answer_tokens(exchange, relay)
             self._shares.settle(charge, answer, whole=not left)
-        if self.on_ended is not None:
-            self.on_ended(charge.pool)
+        if self.on_room is not None:
+            self.on_room(charge.pool)
 
 
 def _answer_tokens(exchange: Exchange, relay: AnswerRelay) -> int | None:

@@ -206,10 +206,11 @@ class PoolState:
         self.generation += 2
         return self.generation - 1
 
-    def room(self) -> tuple[int, int]:
-        """Free places and all places of the pods that are not blocked; `NO_LIMIT` for one without a limit."""
+    def room(self) -> tuple[int, int, int]:
+        """Free places, all places and number of the pods that are not blocked; `NO_LIMIT` for one without a limit."""
         free = sum([pod.limit - pod.requests - pod.other_requests for pod in self._pod_states])
-        return free, sum([pod.limit for pod in self.members.values() if not pod.blockers])
+        limits = [pod.limit for pod in self.members.values() if not pod.blockers]
+        return free, sum(limits), len(limits)
 
     def status(self, pod_state: PodState) -> PodStatus:
         """One of the members in full."""

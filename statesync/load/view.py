@@ -151,7 +151,7 @@ class LoadView:
             return pool_state.snapshot(now, 0.0)
         return pool_state.snapshot(now, self._unseen(pool_state, now))
 
-    def room(self, pool: str) -> tuple[int, int]:
+    def room(self, pool: str) -> tuple[int, int, int]:
         """See `PoolState.room`. Raises UnknownPool."""
         return self._pool_state(pool).room()
 

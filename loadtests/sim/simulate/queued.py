@@ -16,7 +16,7 @@ from loadtests.sim.simulate.traces import Arrival
 from loadtests.sim.simulate.world import HELD, Shed, World
 from router.dataplane.drain_rate import DrainRate
 from router.dataplane.fair_queue import FairQueue, Lane
-from router.dataplane.fair_share import FairShares, ServiceCharge, TenantCounter, TenantWeight
+from router.dataplane.fair_share import FairShares, ServiceCharge, TenantCounter, TenantWeight, prefilled
 from router.settings import Limits
 from schedulers.protocols import Scheduler
 from schedulers.types import Rejection
@@ -88,6 +88,13 @@ class QueuedReplicas(Replicas):
         chain = replica.prefix.chain(MODEL, [self._prompt(arrival)]) if arrival.units else []
         return self._route(SentRequest(number, arrival, replica, chain))
 
+    def first_token(self, number: int, /) -> None:
+        """The pending prefill is given back: its tenant may send more."""
+        super().first_token(number)
+        replica = self._open[number].replica
+        if prefilled(self._charges[number][1]) and replica in self._queues:
+            self._soon(self._queues[replica])
+
     def finished(self, number: int, cached_tokens: int | None, /) -> None:
         """All that the request held is given back, and its true length is charged."""
         shares, charge = self._charges.pop(number)
@@ -150,7 +157,8 @@ class QueuedReplicas(Replicas):
             raise Shed(f"{self.scheduler.name} refused request {sent.number}: {pod.reason}")
         if pod is not None:
             arrival = sent.arrival
-            charge = queue.shares.begin(POOL, arrival.tenant, arrival.prompt_tokens, arrival.output_tokens)
+            waits = sent.charge.prefill_tokens if sent.charge is not None else 0
+            charge = queue.shares.begin(POOL, arrival.tenant, arrival.prompt_tokens, arrival.output_tokens, waits)
             self._charges[sent.number] = queue.shares, charge
             self._open[sent.number] = sent
         return pod

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.fair_share import SEPARATOR, FairShares
+from router.dataplane.fair_share import PREFILL_TOKENS, SEPARATOR, FairShares, prefilled
 
 TENANTS = {"a": (1.0, 0), "b": (1.0, 0), "heavy": (4.0, 0)}
 
@@ -139,17 +139,35 @@ def test_a_tenant_with_far_more_than_its_share_leaves_the_last_places_to_the_oth
     shares = FairShares(TENANTS)
     pool, a, b = shares.pool("p"), shares.counter("p", "a"), shares.counter("p", "b")
     charges = [shares.begin("p", "a", 100, 10) for _ in range(20)]
-    free = {"p": (2, 32)}
+    free = {"p": (2, 32, 1)}
     assert not pool.leaves_places(a, free.__getitem__), "it is alone"
     charges += [shares.begin("p", "b", 100, 10) for _ in range(4)]
     assert pool.leaves_places(a, free.__getitem__)
     assert not pool.leaves_places(b, free.__getitem__)
-    free["p"] = (9, 32)
+    free["p"] = (9, 32, 1)
     assert not pool.leaves_places(a, free.__getitem__), "more than a quarter is free"
-    free["p"] = (2, 32)
+    free["p"] = (2, 32, 1)
     for charge in charges[:10]:
         shares.settle(charge, None)
     assert not pool.leaves_places(a, free.__getitem__), "it has 10 of 14, not 1.5 times its half"
+
+
+def test_a_tenant_with_far_more_than_its_share_begins_no_prompt_before_the_first_tokens_of_others_have_come() -> None:
+    shares, two_pods = FairShares(TENANTS), {"p": (60, 64, 2)}.__getitem__
+    pool, a, b = shares.pool("p"), shares.counter("p", "a"), shares.counter("p", "b")
+    shares.begin("p", "b", 900, 10, 900)
+    whole = [shares.begin("p", "a", 900, 10) for _ in range(8)]
+    assert not pool.leaves_places(a, two_pods), "the first token of a whole answer is not seen"
+    first = shares.begin("p", "a", 900, 10, 2 * PREFILL_TOKENS)
+    assert not pool.leaves_places(a, two_pods), "one pod may be idle"
+    second = shares.begin("p", "a", 900, 10, 0)
+    assert pool.leaves_places(a, two_pods)
+    assert not pool.leaves_places(b, two_pods), "it has less than its share"
+    assert prefilled(first), "it waited for that"
+    assert not prefilled(first) and not prefilled(whole[0])
+    assert not pool.leaves_places(a, two_pods)
+    shares.settle(second, 10)
+    assert (a.prefilling, a.prefill_tokens) == (0, 0)
 
 
 def test_a_tenant_that_sends_nothing_for_long_counts_no_more() -> None:

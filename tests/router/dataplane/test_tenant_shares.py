@@ -184,6 +184,18 @@ def test_a_request_of_a_tenant_goes_behind_those_that_wait() -> None:
         assert sorted(rig.served(3)) == ["a", "a", "b"]
 
 
+def test_a_tenant_with_too_many_sends_its_next_prompt_when_a_first_token_has_come() -> None:
+    with SharedRig(pool=one_pool(max_inflight_per_pod=64)) as rig:
+        clients = [rig.ask("b", stream=True), *(rig.ask("a", "x" * 4000, stream=True) for _ in range(3))]
+        assert (len(rig.net.made), rig.admission.queued) == (3, 1), "its third prompt waits"
+        rig.net.made[1].sends(SSE_HEAD, event("x"))
+        assert (len(rig.net.made), rig.admission.queued) == (4, 0)
+        for at, pod in enumerate(rig.net.made):
+            pod.sends(*([] if at == 1 else [SSE_HEAD]), LAST_CHUNK)
+        assert {client.answer().status for client in clients} == {200}
+        rig.assert_clean()
+
+
 def test_a_model_with_room_is_not_held_up_by_requests_for_another() -> None:
     pool = Pool(name="main", policy=PolicySpec(name="round_robin"), max_inflight_per_pod=1)
     with SharedRig(pool=pool, pods=2) as rig:

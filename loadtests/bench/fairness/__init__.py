@@ -1,0 +1,1 @@
+"""Whether a full pool is shared fairly between tenants, by real gateways: `make bench-fairness`."""
