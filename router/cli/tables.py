@@ -37,14 +37,18 @@ def _trial(report: Report) -> Iterator[str]:
             yield from _table(_PACE, arms)
         if canary.get("pods"):
             yield from _table(_POD, list(canary["pods"].items()))
-        for guard, found in (canary.get("comparisons") or {}).items():
-            yield f"{guard}: {_range(found)}, limit {_number(found.get('limit'))}"
-        yield from canary.get("words") or ()
+        yield from canary.get("words") or _comparisons(canary.get("comparisons") or {})
     if shadow := report.get("shadow"):
         agreement = _range(shadow["agreement"], _share) if shadow.get("agreement") else "-"
         yield f"shadow {shadow['policy']}: {shadow['compared']} requests compared, same pod in {agreement}"
         yield from _table(_SIDE, [("live", shadow["live"]), ("shadow", shadow["shadow"])])
         yield from _left_out(shadow)
+
+
+def _comparisons(found: Mapping[str, Report]) -> Iterator[str]:
+    """In place of the words, of a gateway that has none."""
+    for guard, each in found.items():
+        yield f"{guard}: {_range(each)}, limit {_number(each.get('limit'))}"
 
 
 def _left_out(shadow: Report) -> Iterator[str]:

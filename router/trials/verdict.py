@@ -34,6 +34,9 @@ at once. A sound policy never fails, so no error by chance has to be allowed for
 
 POLICY_FAILURE_SHARE: Final = 0.001
 
+_SHARES: Final = ("error_rate", "policy_failures")
+"""Guards whose figures are shares of requests; the others' are ratios."""
+
 MOST_MORE: Final = 1000
 """If this many times the requests would not decide, no number is named."""
 
@@ -54,10 +57,18 @@ class Comparison(NamedTuple):
 
     def describe(self) -> str:
         """`ttft_p95_ratio 3.1 (2.7 to 3.6) over 1.5`."""
-        value, low, high = self.found
-        bounds = f"{low:.3g} or more" if math.isinf(high) else f"{low:.3g} to {high:.3g}"
         where = "over" if self.broken else ("below" if self.within else "against")
-        return f"{self.guard} {value:.3g} ({bounds}) {where} {self.limit:g}"
+        return f"{self.guard} {self.figure()} {where} {self.shown(self.limit)}"
+
+    def figure(self) -> str:
+        """`3.1 (2.7 to 3.6)`, or of shares `0.0 % (-6.9 % to 21 %)`."""
+        value, low, high = self.found
+        bounds = f"{self.shown(low)} or more" if math.isinf(high) else f"{self.shown(low)} to {self.shown(high)}"
+        return f"{self.shown(value)} ({bounds})"
+
+    def shown(self, value: float) -> str:
+        """A figure of this guard: shares in percent."""
+        return f"{100 * value:.2g} %" if self.guard in _SHARES else f"{value:.3g}"
 
 
 class Verdict(NamedTuple):

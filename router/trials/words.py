@@ -3,7 +3,6 @@ Pure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,13 +13,13 @@ from router.trials.verdict import Comparison, Verdict, spent
 from statesync.store.policy_record import Canary
 
 _SUBJECTS: Final = {
-    "error_rate": "Share of failed requests, less the baseline's",
-    "ttft_p50_ratio": "Median time to first token over the baseline's",
-    "ttft_p95_ratio": "95th percentile of the time to first token over the baseline's",
-    "e2e_p95_ratio": "95th percentile of the time to a whole answer over the baseline's",
-    "tpot_p50_ratio": "Median time per token after the first one over the baseline's",
-    "pool_p95_ratio": "95th percentile of the pool's time to first token over what it was before the trial",
-    "policy_failures": "Share of its requests at which the candidate itself failed",
+    "error_rate": "Error rate, canary minus baseline",
+    "ttft_p50_ratio": "Median time to first token, canary over baseline",
+    "ttft_p95_ratio": "95th percentile of the time to first token, canary over baseline",
+    "e2e_p95_ratio": "95th percentile of the time to a whole answer, canary over baseline",
+    "tpot_p50_ratio": "Median time per token after the first one, canary over baseline",
+    "pool_p95_ratio": "95th percentile of the pool's time to first token, over that before the trial",
+    "policy_failures": "Requests at which the candidate itself failed",
 }
 
 DASH: Final = "`-` stands for a figure that nothing was counted for yet, or a bound that the counts do not allow."
@@ -55,18 +54,16 @@ def _arm(arm: ArmFigures, unit: str) -> str:
 
 
 def _found(of: Comparison) -> str:
-    value, low, high = of.found
-    bounds = f"{low:.3g} or more" if math.isinf(high) else f"{low:.3g} to {high:.3g}"
     if of.broken or of.within:
         state = "certainly over" if of.broken else "certainly below"
-    elif of.guard == "pool_p95_ratio" and low > of.limit:
+    elif of.guard == "pool_p95_ratio" and of.found.low > of.limit:
         # A busier hour has the same figure.
         state = "not certainly by picks of fuller pods, but certainly over"
     elif of.more:
         state = f"undecided, about {of.more} more requests,"
     else:
         state = "undecided and close to"
-    return f"{value:.3g} ({bounds}), {state} the limit of {of.limit:g}"
+    return f"{of.figure()}, {state} the limit of {of.shown(of.limit)}"
 
 
 def _certainty(canary: Canary) -> str:

@@ -83,6 +83,7 @@ const GUARDS = /** @type {Record<string, [string, (v: any) => string]>} */ ({
   ttft_p50_ratio: ["TTFT p50 over the baseline's", (v) => `${number(v, 2)} ×`],
   ttft_p95_ratio: ["TTFT p95 over the baseline's", (v) => `${number(v, 2)} ×`],
   e2e_p95_ratio: ["Whole answer p95 over the baseline's", (v) => `${number(v, 2)} ×`],
+  tpot_p50_ratio: ["Time per token p50 over the baseline's", (v) => `${number(v, 2)} ×`],
   pool_p95_ratio: ["The pool's TTFT p95 over what it was", (v) => `${number(v, 2)} ×`],
   policy_failures: ["Requests at which it failed itself", (v) => percent(v, 2)],
 });
@@ -108,6 +109,7 @@ function canaryPart(canary, ended, why = "") {
     h("div", { class: "two" }, figures(["", "Baseline", "Canary"], [
       ["Requests", number(baseline.requests), number(arm.requests)], ["Failed", number(baseline.failures), number(arm.failures)],
       ["TTFT p50", bounds(baseline.ttft_s.p50, duration), bounds(arm.ttft_s.p50, duration)], ["TTFT p95", bounds(baseline.ttft_s.p95, duration), bounds(arm.ttft_s.p95, duration)],
+      ["Time per token p50", bounds(baseline.tpot_s.p50, duration), bounds(arm.tpot_s.p50, duration)],
       ["Prefix hits", bounds(baseline.hit_rate, percent), bounds(arm.hit_rate, percent)]]),
     rows.length ? h("div", { class: "comparisons" }, h("h4", {}, `Compared, at ${percent(canary.guard.confidence, 1)} confidence`), ...rows) : null),
     h("details", {}, h("summary", {}, "In words"), ...canary.words.map((/** @type {string} */ each) => h("p", {}, each))));

@@ -35,7 +35,7 @@ def test_a_broken_guard_rolls_the_canary_back_once_for_all_replicas() -> None:
         await asyncio.gather(left.monitor.step(), right.monitor.step())
         await until(lambda: not left.trials.running and not right.trials.running)
         note = left.policies.record("main").note
-        assert note.startswith("canary random rolled back: error_rate 0.7 (")
+        assert note.startswith("canary random rolled back: error_rate 70 % (")
         assert (right.policies.record("main").note, right.policies.record("main").canary) == (note, None)
         assert sum(each.monitor.rollbacks.get("main", 0) for each in (left, right)) == 1
         for each in (left, right):

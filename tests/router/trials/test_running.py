@@ -97,8 +97,8 @@ def test_a_summary_for_the_history_has_what_was_found() -> None:
     """Case J 59."""
     one = running()
     one.received(shared(2000, 2000))
-    assert one.summary().startswith("canary after 4000 requests: error_rate 0 (-0.00")
-    assert one.summary().endswith(") below 0.01")
+    assert one.summary().startswith("canary after 4000 requests: error_rate 0 % (-0.")
+    assert one.summary().endswith(") below 1 %")
     one.received(shared(3, 3))
     assert one.summary() == "canary after 6 requests: needs 7 more requests on its smaller arm"
 

@@ -111,7 +111,7 @@ def test_the_figures_of_a_candidate_stay_after_it_is_promoted_and_rolled_back() 
         await left.policies.set_canary("main", NEW)
         left.count(2000)
         note = (await left.policies.promote("main", ChangeOptions(note="seen enough"))).note
-        assert note.startswith("seen enough; canary after 4000 requests: error_rate 0 (")
+        assert note.startswith("seen enough; canary after 4000 requests: error_rate 0 % (")
         back = (await left.policies.rollback("main")).note
         assert back.startswith("rolled back to generation ") and "canary" not in back
         await left.policies.set_canary("main", NEW._replace(percent=20.0))

@@ -54,8 +54,8 @@ def test_there_is_no_verdict_below_a_number_of_sessions() -> None:
 def test_failures_of_the_candidate_alone_break_the_error_guard_and_are_named() -> None:
     verdict = judged(arm(400, 2), arm(400, 80))
     assert verdict.state == "broken"
-    assert verdict.reason.startswith("broken: error_rate 0.195 (0.1")
-    assert verdict.reason.endswith("over 0.01 after 800 requests")
+    assert verdict.reason.startswith("broken: error_rate 20 % (1")
+    assert verdict.reason.endswith("over 1 % after 800 requests")
 
 
 def test_a_session_that_always_fails_breaks_nothing_though_its_requests_would() -> None:
@@ -168,7 +168,7 @@ def test_the_pool_as_a_whole_is_judged_where_the_candidate_crowds_pods(fuller: i
 def test_a_policy_that_fails_is_broken_before_there_are_enough_requests() -> None:
     verdict = judged(arm(20), arm(10, policy_failures=6))
     assert verdict.state == "broken"
-    assert verdict.reason.startswith("broken: policy_failures 0.6 (")
+    assert verdict.reason.startswith("broken: policy_failures 60 % (")
 
 
 def test_occasional_slow_picks_break_nothing() -> None:
