@@ -181,6 +181,10 @@ bench-tls: setup-run  ## what TLS costs a connection and a request, beside nginx
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
 	$(BIN)/python -m loadtests.bench.tls --out docs/benchmarks --python "$$python" $(ARGS)
 
+bench-fairness: setup-run  ## a full pool shared between tenants by real gateways, and overload, 14 minutes: docs/benchmarks/fairness.md
+	@scripts/ensure-programs redis-server
+	$(BIN)/python -m loadtests.bench.fairness --out docs/benchmarks $(ARGS)
+
 bench-trials: setup  ## canaries in virtual time, sound and bad ones, 30 minutes: docs/benchmarks/trials.md
 	$(BIN)/python -m loadtests.bench.trials $(ARGS)
 

@@ -13,10 +13,18 @@ from loadtests.sim.ports import HOST, neighbouring_ports
 class SimPods:
     """Its constructor returns when the engines listen; `stop` ends them, and so does the end of a `with` block."""
 
-    def __init__(self, count: int, profile: str, directory: Path, control_port: int | None = None) -> None:
+    def __init__(
+        self, count: int, profile: str, directory: Path, control_port: int | None = None, *, speed: float = 1.0
+    ) -> None:
         self.ports = neighbouring_ports(count)
         command = [sys.executable, "-m", "router", "sim", "--port", str(self.ports[0]), "--count", str(count)]
-        options = ["--profile", profile, *(["--control-port", str(control_port)] if control_port else [])]
+        options = [
+            "--profile",
+            profile,
+            "--speed",
+            f"{speed:g}",
+            *(["--control-port", str(control_port)] if control_port else []),
+        ]
         self.process = Owned([*command, *options], ANY_CORE, directory / "pods.log")
         ready = f"{HOST}:{control_port}/sim/pods" if control_port else f"{HOST}:{self.ports[-1]}/health"
         try:

@@ -19,7 +19,7 @@ from router.access.keys import KeyRecord
 from router.lifecycle import Phase as LifePhase
 from router.replica.build import build
 from router.replica.replica import Replica
-from router.settings import Auth, PolicySpec, Pool, Settings, TenantSettings, Timeouts
+from router.settings import Auth, PolicySpec, Pool, Settings, Telemetry, TenantSettings, Timeouts
 from schedulers.types import Pod, PodId
 
 PODS = 16
@@ -158,8 +158,8 @@ class Silence(RuntimeError):
 class Stage:
     """A replica with its policy and pods, one client, and the pods' side. Made and used on a `MemoryLoop`."""
 
-    def __init__(self, policy: str = "prefix_aware", *, limited: bool = False) -> None:
-        """`limited`: see `Phase`."""
+    def __init__(self, policy: str = "prefix_aware", *, limited: bool = False, traced: str = "") -> None:
+        """`limited`: see `Phase`. `traced`: a collector's URL, which gets the usual sample of traces."""
         loop = asyncio.get_running_loop()
         assert isinstance(loop, MemoryLoop)
         self._asked = loop.asked
@@ -171,6 +171,7 @@ class Stage:
             timeouts=Timeouts(upstream_keepalive_s=1e9),
             auth=Auth(keys_from="state") if limited else None,
             tenants=[TENANT] if limited else [],
+            telemetry=Telemetry(otlp_endpoint=traced),
         )
         clock = itertools.count(1000.0, TICK_S).__next__
         self.replica = Replica(build(settings, clock=clock, rng=partial(random.Random(1).getrandbits, 64)))
