@@ -84,9 +84,12 @@ class Crowd:
         status = 0
         try:
             reader, writer = await asyncio.open_connection(replica.host, replica.port)
-            writer.write(head.encode() + _BODY)
-            status = int((await reader.read()).split(b" ", 2)[1])
-            writer.close()
+            try:
+                writer.write(head.encode() + _BODY)
+                status = int((await reader.read()).split(b" ", 2)[1])
+            finally:
+                writer.close()
+                await writer.wait_closed()  # a transport that closes outlives the loop
         except (OSError, IndexError):
             pass
         self.asked.append(Asked(tenant, began, status, time.monotonic() - began))

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -25,6 +25,14 @@ from tests.fakes.control_port import OTHER_POD, POD, Replica, command, talk_to
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("router.cli.top.ONCE_S", 0.0)
     monkeypatch.setenv("COLUMNS", "80")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A job that a shell started in the background ignores SIGINT, and so would the programs that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_once_is_one_frame_without_colours_for_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +113,7 @@ def terminate(process: subprocess.Popen[bytes], leader: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("act", "code"), [(press_q, 0), (interrupt, 130), (terminate, 143)])
 def test_it_draws_until_a_key_or_a_signal_and_gives_the_terminal_back(
     act: Callable[[subprocess.Popen[bytes], int], None], code: int
