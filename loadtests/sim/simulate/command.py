@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from loadtests.sim.simulate.page import page
 from loadtests.sim.simulate.replicas import Sharing
 from loadtests.sim.simulate.runs import Case, Run, simulate, with_kv_tokens
 from loadtests.sim.simulate.slo_classes import BadSlo, SloClass, read_class, with_classes
-from loadtests.sim.simulate.summary import Row, Table, lines, summarise, table
+from loadtests.sim.simulate.summary import NOTES, Row, Table, lines, summarise, table
 from loadtests.sim.simulate.traces import Trace, TraceError
 from loadtests.sim.workloads.catalog import WORKLOADS, trace_of
 from router.plugins.directory import PluginUnreadable, read_plugin
@@ -35,6 +36,9 @@ from schedulers.errors import SchedulerError
 
 PODS = 8
 """Simulated engines, if neither `--pods` nor `--profile` says how many."""
+
+NOTES_WIDTH = 80
+"""Of the text below the table."""
 
 SHOWN_EVERY = 100
 """Requests between two steps of the progress bar."""
@@ -56,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         case = _case(given)
         trace = _trace(given)
         runs = _runs(trace, given.policy, case)
-        found = table(Path(given.trace).name, case, _rows(given.policy, runs, case))
+        rows = _rows(given.policy, runs, case)
+        found = table(Path(given.trace).name, case, rows, given.limit)
         if given.report is not None:
             shown = [run for policy, run in runs.items() if policy in given.policy]
             given.report.write_text(page(found, shown), encoding="utf-8")
@@ -236,7 +241,7 @@ def _text(found: Table) -> str:
     widths = [max(map(len, column)) for column in columns]
     rows = zip(*columns, strict=True)
     shown = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
-    return "\n".join(shown) + "\n"
+    return "\n".join([*shown, "", textwrap.fill(NOTES, NOTES_WIDTH)]) + "\n"
 
 
 def _message(error: Exception) -> str:

@@ -20,6 +20,12 @@ SHORT_TOKENS: Final = 16_000
 
 WINDOWS: Final = 60
 
+NOTES: Final = (
+    "TTFT, ITL and E2E in seconds; short: prompts below 16,000 tokens; hits: share of prompt tokens found in caches; "
+    "imbalance: requests on the fullest pod over the mean; off: error of the predicted TTFT, as a share of it."
+)
+"""Units and meaning of the columns of `lines`."""
+
 
 class Spread(msgspec.Struct, frozen=True):
     """A distribution in four numbers; zeros where there is nothing."""
@@ -118,6 +124,8 @@ class Table(msgspec.Struct, frozen=True):
     """What happened to pods."""
     closed_loop: bool = False
     """Whether sessions waited for their answers."""
+    limit: int | None = None
+    """Only this number of the trace's first requests; None for all."""
 
 
 def spread(values: Iterable[float]) -> Spread:
@@ -153,7 +161,7 @@ def summarise(run: Run, case: Case) -> Row:
     )
 
 
-def table(trace: str, case: Case, rows: list[Row]) -> Table:
+def table(trace: str, case: Case, rows: list[Row], limit: int | None = None) -> Table:
     """All rows with their common settings."""
     sharing = case.sharing
     age_ms = sharing.age_s * 1000 if sharing.shared else None
@@ -170,6 +178,7 @@ def table(trace: str, case: Case, rows: list[Row]) -> Table:
         case.seed,
         [str(event) for event in case.events],
         case.closed_loop,
+        limit,
     )
 
 

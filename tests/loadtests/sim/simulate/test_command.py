@@ -32,7 +32,9 @@ def simulated(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str,
 def test_a_table_has_a_row_for_each_policy(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = simulated(capsys, "--policy", "prefix_aware", "--policy", "sglang_cache_aware", "--limit", "200")
     assert (status, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["POLICY", "prefix_aware", "sglang_cache_aware"]
+    rows, _, units = out.partition("\n\n")
+    assert [line.split()[0] for line in rows.splitlines()] == ["POLICY", "prefix_aware", "sglang_cache_aware"]
+    assert units.startswith("TTFT, ITL and E2E in seconds"), "Case H 46"
 
 
 @pytest.mark.parametrize("command", documented())

@@ -13,9 +13,9 @@ from tests.fakes.simulated_world import SMALL, arrival, trace
 CASE = Case(pods=2, profile=SMALL)
 
 
-def report(name: str = "t.jsonl") -> str:
+def report(name: str = "t.jsonl", limit: int | None = None) -> str:
     runs = [simulate(trace(*[arrival(0.5 * n) for n in range(30)]), policy, CASE) for policy in ("p2c", "lmetric")]
-    return page(table(name, CASE, [summarise(each, CASE) for each in runs]), runs)
+    return page(table(name, CASE, [summarise(each, CASE) for each in runs], limit), runs)
 
 
 class Tags(HTMLParser):
@@ -33,7 +33,7 @@ def test_it_loads_no_other_file() -> None:
     tags = [tag for tag, _ in parser.seen]
     assert not {"script", "link", "img", "iframe"} & set(tags)
     assert not [attrs for _, attrs in parser.seen if "src" in attrs or "href" in attrs]
-    assert tags.count("svg") == 3
+    assert [attrs.get("class") for tag, attrs in parser.seen if tag == "svg"].count("chart") == 3
     assert tags.count("polyline") == 3 * 2
 
 
@@ -42,6 +42,21 @@ def test_it_names_the_policies_and_the_case() -> None:
     assert "2 pods of small" in text
     for name in ("p2c", "lmetric"):
         assert text.count(f"<title>{name}</title>") == 3
+
+
+def test_each_chart_has_its_own_keys_and_names_its_axes() -> None:
+    """Case H 46."""
+    text = report()
+    assert text.count("<p class=keys>") == text.count('role="img"') == 3
+    for label in ("time to first token, seconds", "share of requests", "time, seconds"):
+        assert f">{label}</text>" in text
+    assert 'stroke-dasharray="none"' in text and 'stroke-dasharray="7 4"' in text
+
+
+def test_it_says_that_only_the_first_requests_were_played() -> None:
+    """Case H 46."""
+    assert "the first 1,000 requests (--limit), 2 pods" in report(limit=1000)
+    assert "--limit" not in report()
 
 
 def test_a_name_is_escaped_text() -> None:
