@@ -161,9 +161,11 @@ def _microseconds(histogram: Histogram) -> dict[str, float | None]:
 def _limits(plane: ControlPlane, tenant: str, now: float) -> list[dict[str, object]]:
     """The tenant's own limits that are set: what each allows, and what this replica could still use of it."""
     shown: list[dict[str, object]] = []
-    for kind in ("requests", "tokens", "slots") if plane.live.limits is not None else ():
-        share = plane.live.limits.share(share_key(kind, tenant)) if plane.live.limits is not None else None
-        if share is not None:
+    limits = plane.live.limits
+    if limits is None:
+        return shown
+    for kind in ("requests", "tokens", "slots"):
+        if (share := limits.share(share_key(kind, tenant))) is not None:
             left = share.capacity - share.used if isinstance(share, SlotShare) else share.remaining(now)
             shown.append({"kind": kind, "most": share.capacity, "left": round(left, 1)})
     return shown

@@ -114,6 +114,8 @@ class PoolAccess:
         return self._tls
 
     def _lines(self, with_key: bool) -> str:
+        if not self._headers and not with_key:
+            return ""
         lines = dict(self._headers)
         if with_key and self._key is not None:
             lines.setdefault("authorization", f"Bearer {self._key()}")
