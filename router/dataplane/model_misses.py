@@ -23,6 +23,7 @@ from router.dataplane.relay import Relay
 from router.dataplane.request.refusals import lacks_model
 from router.dataplane.routing import Routing
 from router.errors import BadAnswer, GatewayError, ModelRefused, NoPodAvailable, PodFailure, Saturated
+from schedulers.types import PodId
 from statesync.engines.model_reader import LookWaiter
 
 MAX_BODY: Final = 65536
@@ -177,18 +178,25 @@ class ModelMisses:
             if not lacks_model(body, model):
                 pass_on()
                 return
-            if self._lists is not None:
-                self._lists.refused(relay.placement.pod.id, model)
+            self._note(exchange, relay.placement.pod.id, model)
             if not self._move(relay) and not self._wait(_Refused(relay, pass_on)):
                 pass_on()
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
             self._completion.defect(exchange)
 
+    def _note(self, exchange: Exchange, pod: PodId, model: str) -> None:
+        """Correct the pod's list. A pod that listed the model is a candidate again as soon as it lists it again, even
+        for this request: an adapter may move back and forth. Any other pod is not asked twice."""
+        pool = exchange.routed.pool
+        listed = self._routes.lists(pool, pod, model)
+        if self._lists is not None:
+            self._lists.refused(pod, model)
+        if not (listed and self._routes.lacks(pool, pod, model)):
+            exchange.tried |= {pod}
+
     def _move(self, relay: Relay) -> bool:
         """Place the exchange on another pod or queue it; False where no other pod serves the model."""
-        exchange, routed, pod = relay.exchange, relay.exchange.routed, relay.placement.pod.id
-        lists_it_again = self._routes.lists(routed.pool, pod, routed.call.model)
-        exchange.tried = exchange.tried - {pod} if lists_it_again else exchange.tried | {pod}
+        exchange, routed = relay.exchange, relay.exchange.routed
         if exchange.attempts >= MOST_ATTEMPTS or not self._routes.may_serve(routed.pool, routed.call.model):
             return False
         try:

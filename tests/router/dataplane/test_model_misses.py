@@ -193,6 +193,21 @@ def test_a_look_may_miss_an_adapter_that_moves_so_there_is_another_one() -> None
         assert [outcome(client) for client in (refused, unlisted)] == [(200, ONE)] * 2
 
 
+def test_an_adapter_that_moves_back_to_a_pod_that_refused_it_is_found_there() -> None:
+    with rig_of() as rig:
+        scene = Scene(rig, 1)
+        client = rig.asks(ask())
+        scene.pod().sends(missing())
+        scene.lists.found(2, "base", "lora")
+        second = scene.pod()
+        assert second.address == TWO
+        second.sends(missing())
+        scene.lists.found(1, "base", "lora")
+        back = scene.pod()
+        back.sends(ok())
+        assert (back.address, outcome(client)) == (ONE, (200, ONE))
+
+
 def test_looks_for_a_model_that_was_there_come_to_an_end() -> None:
     with rig_of() as rig:
         scene = Scene(rig, 1)
