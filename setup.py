@@ -36,6 +36,8 @@ COMPILED = [
     "router/dataplane/dispatch.py",
     "router/dataplane/drain_rate.py",
     "router/dataplane/exchange.py",
+    "router/dataplane/failover/answer_state.py",
+    "router/dataplane/failover/continuation.py",
     "router/dataplane/fair_queue.py",
     "router/dataplane/fair_share.py",
     "router/dataplane/gateway.py",
