@@ -23,12 +23,14 @@ from router.policy_settings import Plugins as Plugins
 from router.policy_settings import PolicyGuard as PolicyGuard
 from router.policy_settings import PolicySpec as PolicySpec
 from router.policy_settings import TrialSettings as TrialSettings
+from router.upstream_settings import PoolService as PoolService
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
 from router.upstream_settings import Section as Section
 from router.upstream_settings import UpstreamTls as UpstreamTls
 
 AFFINITIES: Final = ("prefer", HOLD := "hold")
+KINDS: Final = (LLM := "llm", HTTP := "http")
 
 
 class Timeouts(Section, frozen=True):
@@ -184,6 +186,9 @@ class Pool(Section, frozen=True):
     """What `default_pool`, `fallback`, commands and metrics call it."""
     pods: list[str] = []
     """`http://host:port`, `https://host:port/base` or `unix:/path` each; port and path are optional."""
+    kind: str = "llm"
+    """`llm`, whose requests name a model, or `http`: any other service, found by its paths. See `service`."""
+    service: PoolService = PoolService()
     engine: str = "auto"
     """`vllm`, `sglang`, `trtllm`, `tgi`, `llamacpp`, `ollama`, `triton`: where it says that it is well, where its
     metrics are, and which of its paths are closed to clients. `auto` tries the paths of all."""

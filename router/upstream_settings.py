@@ -58,6 +58,22 @@ class PoolUpstream(Section, frozen=True):
     """Headers of clients that the pods do not get, such as `authorization`."""
 
 
+class PoolService(Section, frozen=True):
+    """What goes to a pool that serves no models (`kind: http`), such as agents that keep state, and which requests
+    belong together there."""
+
+    paths: list[str] = []
+    """Paths and beginnings of paths that end in `/*`, such as `/agents/*`. Of several that match the longest counts,
+    over all pools; the path reaches the pod as it is."""
+    session: list[str] = []
+    """Where a request names its session, the first that it has: `header:x-agent-id`, `cookie:agent_id`, or `path:1` for
+    the first part of the path after the matching one of `paths`. Policies such as `session_affinity`, and `affinity:
+    hold`, keep a session on its pod."""
+    deadlines_s: dict[str, float] = {}
+    """Path, or beginning of paths that ends in `/*` -> seconds that a request there may take, its wait for a pod
+    included; of several that match the longest counts. Other requests have `timeouts.total_s`. A WebSocket has none."""
+
+
 class PoolSlo(Section, frozen=True):
     """Times that every request of the pool is promised, unless its headers `x-turnout-slo-ttft-ms` and
     `x-turnout-slo-tpot-ms` say otherwise. The policy `slo_goodput` decides by them, `turnout_slo_requests_total` counts

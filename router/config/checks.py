@@ -19,6 +19,7 @@ from router.config import (
     edge_checks,
     plugin_checks,
     port_checks,
+    service_checks,
     target_checks,
     telemetry_checks,
     upstream_checks,
@@ -27,6 +28,7 @@ from router.config.problems import Path as Path
 from router.config.problems import Problem as Problem
 from router.settings import (
     AFFINITIES,
+    LLM,
     Control,
     Discovery,
     Health,
@@ -134,6 +136,7 @@ def problems_in(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
         *plugin_checks.plugin_problems(settings),
         *_pools(settings.pools, settings.policies),
         *upstream_checks.upstream_problems(settings),
+        *service_checks.service_problems(settings),
         *target_checks.ready_made(settings),
         *target_checks.targets(settings),
         *access_checks.access_problems(settings),
@@ -308,7 +311,7 @@ def _default_pool(settings: Settings) -> Iterator[Problem]:
         there = f"there are {', '.join(known)}" if known else "there are none"
         yield Problem(("default_pool",), f"no pool {settings.default_pool!r}; {there}")
     for at, pool in enumerate(settings.pools):
-        if pool.scale_from_zero_s and not pool.models and pool.name != settings.default_pool:
+        if pool.kind == LLM and pool.scale_from_zero_s and not pool.models and pool.name != settings.default_pool:
             message = "an empty pool has no pod to ask for its models: name them in `models`, or no request comes to it"
             yield Problem(("pools", at, "scale_from_zero_s"), message, "warning")
 

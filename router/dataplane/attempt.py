@@ -16,7 +16,7 @@ from router.dataplane.http.upstream_connection import Receiver
 from router.dataplane.prefix_feedback import MARK
 from router.dataplane.relay import Relay
 from router.dataplane.request.routes import Route
-from router.dataplane.retry import RULES, STATUSES, RetryBudget, RetryDecision, decide
+from router.dataplane.retry import IDEMPOTENT, RULES, STATUSES, UNSENT, RetryBudget, RetryDecision, decide
 from router.dataplane.routing import Routing
 from router.dataplane.slo_meter import SloMeter
 from router.dataplane.upgrade import UpgradeReceiver
@@ -35,7 +35,8 @@ class Attempts:
         self._clock = deps.clock
         self._lifecycle = deps.lifecycle
         self._routing = routing
-        self._pools = deps.routes.pools
+        self._pools = deps.routes.every
+        self._services = (deps.routes.every.keys() - deps.routes.pools.keys()) or None
         self._dispatch = deps.dispatch
         self._upstream = deps.upstream
         self._view = deps.view
@@ -81,8 +82,14 @@ class Attempts:
             routed = self._in_pool_of(exchange, placed.pod.id)
         exchange.attempts += 1
         routed.attempts += 1
-        self._send(exchange, placed)
+        # A kept-alive connection that breaks does not show whether the pod had the request already.
+        self._send(exchange, placed, fresh=self._services is not None and self.only_once(exchange))
         return True
+
+    def only_once(self, exchange: Exchange) -> bool:
+        """Whether the request may reach a pod only once: sent again, it might be done twice (RFC 9110, 9.2.2)."""
+        services = self._services
+        return services is not None and exchange.routed.pool in services and exchange.method not in IDEMPOTENT
 
     def _hold(self, exchange: Exchange) -> bool:
         """Pin the exchange to its session's own pod as it is now; False where it has no session, or that no pod."""
@@ -145,7 +152,11 @@ class Attempts:
         outcome = STATUSES.get(status)
         if outcome is not None or relay.placement.pod.id in self._unsettled:
             self._report_health(relay, outcome or Outcome.OK)
-        if outcome is not None and self._try_again(relay, PodRefused(f"Pod answered {status}.")):
+        if (
+            outcome is not None
+            and (status == 503 or not self.only_once(exchange))
+            and self._try_again(relay, PodRefused(f"Pod answered {status}."))
+        ):
             relay.discard()
             return False
         if status == 404 and exchange.refs is not None and self._ask_next(relay):
@@ -214,6 +225,8 @@ class Attempts:
     def _try_again(self, relay: Relay, failure: PodFailure) -> bool:
         """Start another attempt if the rules, the budget and the pods allow it; returns whether one was started."""
         exchange = relay.exchange
+        if type(failure) not in UNSENT and self.only_once(exchange):
+            return False
         if exchange.routed.waits and not relay.begun and RULES[type(failure)].decision is RetryDecision.ANOTHER_POD:
             return self._wait_again(relay, failure)
         decision = decide(

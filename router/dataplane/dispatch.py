@@ -165,7 +165,8 @@ class Dispatch:
         if sequence == 0 and len(self._sequence) > MAX_COUNTED:
             self._sequence.clear()
         if pool in self._session_pools:
-            session = self._sessions.find(exchange.kept, header_map.get(b"content-type", b""), routed.body)
+            kind = header_map.get(b"content-type", b"")
+            session = call.session_key if call.named else self._sessions.find(exchange.kept, kind, routed.body)
         elif b"x-session-id" in header_map:
             session = header_map[b"x-session-id"].decode("latin-1")
         else:

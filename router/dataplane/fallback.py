@@ -58,7 +58,7 @@ class Fallbacks:
 
     def due_s(self, exchange: Exchange) -> float:
         """Seconds that the exchange waits for its saturated pool before a fall-back is tried; `NEVER` without one."""
-        return self._routes.pools[exchange.routed.pool].fallback_after_s if self._ways(exchange) else NEVER
+        return self._routes.every[exchange.routed.pool].fallback_after_s if self._ways(exchange) else NEVER
 
     def pools(self, exchange: Exchange) -> list[str]:
         """The pools that may still take the exchange, in order."""
@@ -72,7 +72,7 @@ class Fallbacks:
             return []  # what it needs is on its own pod
         cluster = None if b"x-turnout-pool" in header_map else header_map.get(b"x-turnout-cluster")
         home = Route(routed.pool, routed.call.model) if state is None else state.home
-        if cluster is None and not routes.pools[home.pool].fallback:
+        if cluster is None and not routes.every[home.pool].fallback:
             return []
         allowed = self._targets.allowed(header_map, exchange.tenant) if cluster is not None else None
         ways = routes.onward(exchange.model, home, cluster, allowed)

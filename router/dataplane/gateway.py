@@ -1,5 +1,5 @@
-"""The stages of a request, a line each. Read `handle`, then routing, stateful, admission, queue, dispatch, attempt,
-relay, retry, handback, fallback and completion.
+"""The stages of a request, a line each. Read `handle`, then routing, services, stateful, admission, queue, dispatch,
+attempt, relay, retry, handback, fallback and completion.
 
 Everything here is synchronous: a request is carried from event to event by its `Exchange`, with no task of its own.
 """
@@ -18,8 +18,10 @@ from router.dataplane.model_misses import ModelMisses
 from router.dataplane.queue import RequestQueue
 from router.dataplane.request.paths import STATELESS_PATHS
 from router.dataplane.routing import Routing
+from router.dataplane.services import ServiceRequests
 from router.dataplane.stateful import StatefulRequests
 from router.errors import DrainTimeout, GatewayError, ModelNotListed, NoPodAvailable, TotalTimeout
+from router.settings import HTTP
 
 
 class Gateway:
@@ -39,6 +41,10 @@ class Gateway:
         self._queue = RequestQueue(deps, self._attempts, self.completion)
         self._stateful = StatefulRequests(
             deps, self._routing, self._attempts, self.completion, self._go_on, self._place_or_queue
+        )
+        services = [pool for pool in deps.settings.pools if pool.kind == HTTP]
+        self._services = (
+            ServiceRequests(deps, services, self._routing, self._attempts, self._place_or_queue) if services else None
         )
         self._misses = ModelMisses(deps, self._routing, self._attempts, self._queue, self.completion, self._looked)
         self._attempts.hold = self._misses.hold
@@ -66,6 +72,8 @@ class Gateway:
             if self._access is not None and not self._local.is_open(exchange):
                 exchange.tenant, exchange.key = self._access.identify(exchange.header_map, exchange.edge.transport)
             if exchange.method != b"POST" or exchange.path not in STATELESS_PATHS:
+                if self._services is not None and self._services.take(exchange):
+                    return
                 if self._local.takes_upgrade(exchange):
                     upgrade.begin(exchange)
                 elif self._stateful.take(exchange):

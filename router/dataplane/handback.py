@@ -51,7 +51,11 @@ class HandBack:
             if placement is None or relay is None or placement.pod.id not in failing or exchange.done:
                 continue
             try:
-                if relay.begun or not self._move(exchange, placement, relay, failing):
+                if (
+                    relay.begun
+                    or self._attempts.only_once(exchange)
+                    or not self._move(exchange, placement, relay, failing)
+                ):
                     self._watch(exchange, relay)
             except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
                 self._completion.defect(exchange)

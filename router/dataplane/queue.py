@@ -80,7 +80,7 @@ class RequestQueue:
         if not self._awaits_first_pod(exchange):
             return False
         self._admission.wait(exchange)
-        within_s = self._deps.routes.pools[exchange.routed.pool].scale_from_zero_s
+        within_s = self._deps.routes.every[exchange.routed.pool].scale_from_zero_s
         exchange.wait_until = min(exchange.deadline or NEVER, self._deps.clock() + within_s)
         exchange.edge.expires_at = exchange.wait_until
         self._look_soon()
@@ -95,7 +95,7 @@ class RequestQueue:
         """Refuse those that wait and will not be served in time, as the pool has become slower. Where another pool may
         take a request meanwhile, the speed of its own says little."""
         self._looks = False
-        for name, pool in self._deps.routes.pools.items():
+        for name, pool in self._deps.routes.every.items():
             if pool.scale_from_zero_s and not self._has_pod(name):
                 self._admission.forget_speed(name)
         for exchange, error in self._admission.late():
@@ -107,7 +107,7 @@ class RequestQueue:
     def _awaits_first_pod(self, exchange: Exchange) -> bool:
         """Whether the pool has no pod that can be used, and its requests wait for one."""
         pool = exchange.routed.pool
-        return bool(self._deps.routes.pools[pool].scale_from_zero_s) and not self._has_pod(pool)
+        return bool(self._deps.routes.every[pool].scale_from_zero_s) and not self._has_pod(pool)
 
     def _has_pod(self, pool: str) -> bool:
         return any(status.routable for status in self._deps.view.statuses(pool))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from router.errors import (
     BadAnswer,
@@ -72,6 +72,12 @@ STATUSES: dict[int, Outcome] = {
 }
 """Statuses after which another pod may succeed, and what they mean for the pod's health. A 500 may be caused by the
 request, so it is passed on and does not count."""
+
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+"""Methods of services that may be sent again after a failure in the middle."""
+
+UNSENT: Final[frozenset[type[PodFailure]]] = frozenset((ConnectFailed, ConnectTimeout, TlsFailed, PodRefused))
+"""Failures after which the pod has done nothing of the request."""
 
 
 def decide(failure: PodFailure, *, begun: bool, attempts: int, stale_tries: int, limits: Retries) -> RetryDecision:

@@ -52,7 +52,7 @@ class Routing:
         routed = exchange.routed = self.routed_to(exchange, route, call, exchange.body, 0.0)
         exchange.body = b""  # `routed` has it; for an alias it is another copy, and both would be kept to the end
         if b"x-turnout-deadline-ms" in header_map:
-            routed.deadline = min(routed.deadline or NEVER, _requested_deadline(exchange))
+            routed.deadline = min(routed.deadline or NEVER, requested_deadline(exchange))
         if routed.deadline:
             exchange.edge.expires_at = routed.deadline
 
@@ -123,7 +123,8 @@ def check_encoding(header_map: Mapping[bytes, bytes]) -> None:
         raise UnsupportedEncoding("Send the body uncompressed: its content-encoding is not supported here.")
 
 
-def _requested_deadline(exchange: Exchange) -> float:
+def requested_deadline(exchange: Exchange) -> float:
+    """When the client wants the request to be over, on the clock of `Exchange.arrived`. Raises BadRequest."""
     try:
         within_s = int(exchange.header_map[b"x-turnout-deadline-ms"]) / 1000
     except (ValueError, OverflowError):

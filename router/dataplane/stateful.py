@@ -65,7 +65,7 @@ class StatefulRequests:
         path = exchange.path if exchange.tenant is None else owned_state.plain(exchange.path)
         if exchange.method not in METHODS or not path.startswith(_PREFIX) or path.startswith(_MODELS):
             return False
-        if is_management(path):
+        if is_management(path) or not self._routes.pools:
             return False
         if exchange.tenant is not None:
             return self._take_own(exchange, exchange.tenant, path)
@@ -172,7 +172,7 @@ class StatefulRequests:
     def _to_ask(self, routed: RoutedRequest) -> list[PodId]:
         """The pods that may have state of which nothing is known: those that may serve the model, if there is one."""
         pool, model = routed.pool, routed.call.model
-        pools = [pool] if model else self._view.pools()
+        pools = [pool] if model else list(self._routes.pools)
         statuses = [each for name in pools if name in self._view.pools() for each in self._view.statuses(name)]
         pods = [status.pod.id for status in sorted(statuses, key=lambda status: not status.routable)]
         return [pod for pod in pods if not (model and self._routes.lacks(pool, pod, model))] or pods

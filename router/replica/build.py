@@ -74,7 +74,7 @@ from router.replica.pod_updates import PodUpdates
 from router.replica.ports import PortParts, read_ports, retire_on_change
 from router.replica.state_listener import ReplicaStateListener
 from router.replica.warmup import Warmup
-from router.settings import HOLD, Settings
+from router.settings import HOLD, LLM, Settings
 from router.telemetry.metrics import TTFT_BOUNDS_S, Metrics
 from router.trials.fleet import PoolHistory
 from router.trials.monitor import EndCanary, TrialMonitor
@@ -146,7 +146,11 @@ def _state(core: CoreParts) -> StateParts:
     # An announcement that no replica receives would still cost 1.5 us a request.
     announce, age_s = (store.announce, store.age_s) if store.shared else (None, None)
     prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
-    strict = {pool.name for pool in settings.pools if not pool.models and pool.name != settings.default_pool}
+    strict = {
+        pool.name
+        for pool in settings.pools
+        if pool.kind == LLM and not pool.models and pool.name != settings.default_pool
+    }
     view = LoadView(core.clock, announce, age_s, settings.labels, strict)
     return StateParts(store, view, prefix, PrefixAccuracy(prefix.set_trust))
 

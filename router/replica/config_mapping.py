@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from router.config.upstream_checks import api_key, tls_files
-from router.settings import HOLD, Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
+from router.settings import HOLD, LLM, Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
 from schedulers.guard import GuardLimits
 from statesync.discovery.source import PodTemplate
 from statesync.engines.access import PoolAccess
 from statesync.engines.health import HealthConfig
 from statesync.engines.model_reader import ModelReadConfig
+from statesync.engines.presets import SERVICE
 from statesync.engines.prober import ProbeConfig
 from statesync.engines.scraper import ScrapeConfig
 from statesync.engines.tls import PodTls
@@ -76,7 +77,7 @@ def pool_access(pool: Pool, settings: Settings, environ: Mapping[str, str]) -> P
     that cannot be read; the checks of the configuration explain those."""
     upstream = pool.upstream
     return PoolAccess(
-        pool.engine,
+        pool.engine if pool.kind == LLM else SERVICE,
         tls=PodTls(tls_files(upstream.tls)) if upstream.tls is not None else None,
         key=api_key(upstream, environ),
         send_key=upstream.send_key,
@@ -91,9 +92,13 @@ def pool_access(pool: Pool, settings: Settings, environ: Mapping[str, str]) -> P
 
 def session_pools(settings: Settings) -> list[str]:
     """Pools whose requests' sessions are read whatever the policy is: a request may name one there that asks for them,
-    or all traffic is recorded with them, or they wait for their pods."""
+    or all traffic is recorded with them, or they wait for their pods, or the pool says where its sessions are."""
     recorded = bool(settings.recording.path)
-    return [pool.name for pool in settings.pools if recorded or pool.allowed_policies or pool.affinity == HOLD]
+    return [
+        pool.name
+        for pool in settings.pools
+        if recorded or pool.allowed_policies or pool.affinity == HOLD or pool.kind != LLM
+    ]
 
 
 def request_limits_s(settings: Settings) -> list[float]:

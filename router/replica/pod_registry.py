@@ -14,6 +14,7 @@ from typing import Protocol
 from router.dataplane.request.routes import Routes
 from router.dataplane.session_homes import SessionHomes
 from router.replica.pod_updates import PodUpdates
+from router.settings import LLM
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of, in_steps, replaced
 from statesync.engines.health import HealthTracker
@@ -56,8 +57,8 @@ class PodRegistry:
         *readers: PodFollower,
         homes: SessionHomes | None = None,
     ) -> None:
-        """No pool is known yet. `prober` follows the pods that discovery reports as ready, `readers` all of them;
-        `homes` follows where a pool's sessions wait for their pods."""
+        """No pool is known yet. `prober` follows the pods that discovery reports as ready, `readers` all of those
+        that serve models; `homes` follows where a pool's sessions wait for their pods."""
         self.homes = homes
         self._view = view
         self._pod_updates = pod_updates
@@ -109,7 +110,7 @@ class PodRegistry:
         for gone in change.gone:
             here.pop(gone, None)
         self._follow_health(pool, change)
-        for reader in self._readers:
+        for reader in self._readers if pool in self._routes.pools else ():
             reader.change_pods(pool, change)
         if self.homes is not None:
             self.homes.change_pods(pool, change)
@@ -133,11 +134,12 @@ class PodRegistry:
 
     def empty(self) -> list[str]:
         """Pools for which discovery has answered that it finds no pod."""
-        return [name for name in self._routes.pools if name in self.known and not self._pods.get(name)]
+        return [name for name in self._routes.every if name in self.known and not self._pods.get(name)]
 
     def complete(self) -> bool:
         """Whether the pods of every pool are known, and the models of each pool that has pods."""
         return all(
-            name in self.known and (pool.models or name in self._routes.pools_learned() or not self._pods.get(name))
-            for name, pool in self._routes.pools.items()
+            name in self.known
+            and (pool.models or name in self._routes.pools_learned() or not self._pods.get(name) or pool.kind != LLM)
+            for name, pool in self._routes.every.items()
         )

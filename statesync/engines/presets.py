@@ -246,13 +246,17 @@ AUTOMATIC: Final = EnginePreset(
 """`engine: auto`. Metrics on another port are not looked for. What manages any engine is closed in every pool: a path
 does not say whose it is."""
 
+SERVICE: Final = "service"
+_SERVICE: Final = EnginePreset(("/healthz", "/health", "/readyz"))
+"""A pool that serves no models: its pods have neither metrics that are read here nor paths that are closed."""
+
 ENGINES: Final = (AUTO, *PRESETS)
 """The values of `engine`."""
 
 
 def preset_of(engine: str) -> EnginePreset:
     """The row of a value of `engine`."""
-    return PRESETS.get(engine, AUTOMATIC)
+    return _SERVICE if engine == SERVICE else PRESETS.get(engine, AUTOMATIC)
 
 
 def engine_with(health: str) -> str:

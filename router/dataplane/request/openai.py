@@ -44,6 +44,8 @@ class Call(NamedTuple):
     stream: bool
     session_key: str
     """`prompt_cache_key` or `user`; empty without either."""
+    named: bool = False
+    """Whether the session was found already, if the request has one."""
 
 
 def read(content_type: bytes, body: bytes) -> Call:

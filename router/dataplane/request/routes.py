@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from router.dataplane.request.model_cards import CardCatalog
 from router.errors import BadRequest, MissingModel, ModelNotFound, PoolNotFound, TargetNotAllowed
-from router.settings import Pool, Timeouts
+from router.settings import LLM, Pool, Timeouts
 
 _HINT_MODELS: Final = 100
 """Models that are served up to which an unknown name is compared with them."""
@@ -44,13 +44,15 @@ class Routes:
     ) -> None:
         """`lists_of`: shares the pods' lists of models with these routes. `may_use`: which names of models may be used;
         all without it."""
-        self.pools: Mapping[str, Pool] = {pool.name: pool for pool in pools}
+        self.every: Mapping[str, Pool] = {pool.name: pool for pool in pools}
+        self.pools: Mapping[str, Pool] = {name: pool for name, pool in self.every.items() if pool.kind == LLM}
+        """Those that serve models. No model and no header leads to the others: their paths do."""
         self.timeouts: Mapping[str, Timeouts] = {
-            name: timeouts if pool.timeouts is None else pool.timeouts for name, pool in self.pools.items()
+            name: timeouts if pool.timeouts is None else pool.timeouts for name, pool in self.every.items()
         }
-        self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.pools.items()}
+        self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.every.items()}
         """Pool -> its cluster; empty where it names none."""
-        self.default_pool = default_pool
+        self.default_pool = default_pool if default_pool in self.pools else ""
         self.may_learn = bool(default_pool) or not all(pool.models for pool in self.pools.values())
         """Whether a pod's list may make a model reachable, or say which pods of the default pool have it."""
         self.may_use: Callable[[str], bool] = may_use or _any
@@ -141,7 +143,9 @@ class Routes:
     def onward(self, asked: str, route: Route, cluster: bytes | None, allowed: Allowed | None = None) -> list[Route]:
         """The other routes that may serve a request, in order: those in the `cluster` it asked for, then the fall-backs
         of its pool. `asked` is the model as the client calls it."""
-        home = self.pools[route.pool]
+        home = self.every[route.pool]
+        if home.kind != LLM:
+            return [Route(name, "") for name in home.fallback if name in self.every]
         named = self._named(None, _text(cluster, "")) if cluster is not None else []
         siblings = [each.name for each in named if allowed is None or allowed(each)]
         others = [

@@ -76,7 +76,7 @@ def check_batch(method: bytes, path: bytes, tenant: Tenant) -> None:
 
 
 def _seen_by(tenant: Tenant, routes: Routes) -> Routes:
-    pools = [pool for pool in routes.pools.values() if may_be_served_by(tenant, pool)]
+    pools = [pool for pool in routes.every.values() if may_be_served_by(tenant, pool)]
     home = tenant.default_pool
     # The first pool that serves a model gets its requests.
     pools.sort(key=lambda pool: not home or home not in (pool.name, cluster_of(pool)))
