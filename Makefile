@@ -49,6 +49,10 @@ swap-soak: setup-run  ## 200 policy swaps a minute for 3 minutes on two replicas
 	@scripts/ensure-programs redis-server
 	$(BIN)/python -m loadtests.swaps $(ARGS)
 
+chaos: setup-run  ## faults of pods, Redis, replicas, DNS, clocks and disks at 70 % load, three seeds of 10 minutes: no false answer
+	@scripts/ensure-programs redis-server faketime
+	$(BIN)/python -m loadtests.chaos --seed 1 --seed 2 --seed 3 $(ARGS)
+
 test:  ## all checks and every test that does not need minutes of real time, set-up included
 	@$(MAKE) -j2 setup programs
 	$(MAKE) -j2 --output-sync=target lint types imports

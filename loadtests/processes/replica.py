@@ -79,7 +79,8 @@ class ReplicaProcess:
         if self.process.ended():
             raise RuntimeError(f"{self.slot.name} ended:\n{self.process.log.read_text()[-2000:]}")
         try:
-            return self._inference.get("/readyz").status_code == 200
+            # Closed afterwards, so that no connection of this client is counted among those of the load.
+            return self._inference.get("/readyz", headers={"connection": "close"}).status_code == 200
         except httpx.TransportError:
             return False
 

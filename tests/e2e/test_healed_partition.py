@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from loadtests.processes.slow_link import slow_link
 from schedulers.types import Pod, PodId, RequestInfo
 from statesync.load.view import LoadView
 from statesync.store.protocol import SyncConfig
@@ -14,7 +15,6 @@ from statesync.store.redis.store import RedisStore
 from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import RecordingListener, eventually
 from tests.fakes.redis_server import redis_server
-from tests.fakes.slow_proxy import slow_link
 from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
 
 pytestmark = pytest.mark.slow

@@ -15,10 +15,10 @@ import pytest
 import redis as redis_py
 
 from loadtests.processes.redis_server import RedisServer
+from loadtests.processes.slow_link import SlowLink, slow_link
 from loadtests.sim.ports import HOST
 from tests.fakes.gateway_process import PATIENT_SYNC, GatewayProcess, config, starting
 from tests.fakes.sim_process import SimPods
-from tests.fakes.slow_proxy import SlowLink, slow_link
 from tests.fakes.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server")]

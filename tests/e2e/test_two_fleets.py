@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.processes.slow_link import slow_link
 from tests.fakes.gateway_process import PATIENT_SYNC, GatewayProcess, config, starting
 from tests.fakes.many_pods import many_pods
 from tests.fakes.redis_server import redis_server
-from tests.fakes.slow_proxy import slow_link
 from tests.fakes.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server")]

@@ -22,6 +22,7 @@ import uvloop
 
 from loadtests.processes import procfs
 from loadtests.processes.redis_server import RedisServer
+from loadtests.processes.slow_link import SlowLink, slow_link
 from loadtests.sim.conversation import Shape
 from loadtests.sim.ports import HOST
 from loadtests.sim.traffic import quantile
@@ -30,7 +31,6 @@ from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.messages import MessageDecoder
 from tests.fakes.gateway_process import PATIENT_SYNC, GatewayProcess, config, pool
 from tests.fakes.sim_process import SimPods, sim_pods
-from tests.fakes.slow_proxy import SlowLink, slow_link
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 SHORT_LEASE = PATIENT_SYNC | {"lease_s": 3.0}

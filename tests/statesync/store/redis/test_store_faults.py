@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 
+from loadtests.processes.slow_link import slow_link
 from statesync.errors import StoreUnavailable
 from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.connection import ServerAddress
@@ -38,7 +39,6 @@ from tests.fakes.redis_replicas import (
     victim,
 )
 from tests.fakes.redis_server import RedisServer, cluster_nodes, redis_server
-from tests.fakes.slow_proxy import slow_link
 from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
 from tests.fakes.waiting import wait_for
 

@@ -1,7 +1,8 @@
-"""A TCP proxy that delays the server's bytes, like a Redis that is far away or overloaded.
+"""A TCP proxy that delays the server's bytes, like a Redis that is far away or overloaded, or that parts the two sides.
 
-Bytes keep their order and none is lost; an end is passed on in kind, half-closed or reset. It runs on an event loop
-in its own thread, and stops at once whatever its peers do.
+Bytes keep their order and none is lost; an end is passed on in kind, half-closed or reset. While the sides are parted,
+neither gets a byte or an end of the other, as behind a cut cable; afterwards each gets all of it. It runs on an event
+loop in its own thread, and stops at once whatever its peers do.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ END_S = 10.0
 class SlowLink:
     """Listens on `port`, forwards to `target`; `delay_s` may be changed at any time."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = HOST, port: int = 0) -> None:
+        """`host` and `port` are its own; the target is always on 127.0.0.1."""
         self.delay_s = 0.0
-        self.port = 0
+        self.host, self.port = host, port
+        self.parted = False
         self.held = 0
         """Number of pieces that were delayed."""
         self.open: set[_Side] = set()
@@ -34,18 +37,22 @@ class SlowLink:
         self._listening = threading.Event()
         self._loop: asyncio.AbstractEventLoop
         self._over: asyncio.Event
+        self._whole: asyncio.Event
+        """Set unless the sides are parted."""
+        self._lost: list[_Side] = []
+        """Sides whose other side was lost while they were parted."""
         self._joining: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="slow-link", daemon=True)
 
     async def _serve(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        server = await self._loop.create_server(lambda: _Side(self), HOST, 0)
+        self._loop, self._over, self._whole = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+        self._whole.set()
+        server = await self._loop.create_server(lambda: _Side(self), self.host, self.port)
         self.port = server.sockets[0].getsockname()[1]
         self._listening.set()
         await self._over.wait()
         server.close()
-        for side in tuple(self.open):
-            side.reset()
+        self._reset_all()
         await asyncio.sleep(0)  # until the protocols are notified
 
     def start(self) -> None:
@@ -59,6 +66,41 @@ class SlowLink:
         self._thread.join(END_S)
         assert not self._thread.is_alive(), "the proxy does not end"
 
+    def part(self) -> None:
+        """Pass nothing on in either direction until `heal`."""
+        self._loop.call_soon_threadsafe(self._set_parted, True)
+
+    def heal(self) -> None:
+        """Pass on what was held since `part`."""
+        self._loop.call_soon_threadsafe(self._set_parted, False)
+
+    def reset_all(self) -> None:
+        """Reset every connection on both sides; new ones are accepted."""
+        self._loop.call_soon_threadsafe(self._reset_all)
+
+    def _reset_all(self) -> None:
+        for side in tuple(self.open):
+            side.reset()
+
+    def _set_parted(self, parted: bool) -> None:
+        self.parted = parted
+        if parted:
+            self._whole.clear()
+            return
+        self._whole.set()
+        lost, self._lost = self._lost, []
+        for side in lost:
+            side.reset()
+        for side in tuple(self.open):
+            side.go_on()
+
+    def side_lost(self, side: _Side) -> None:
+        """One side of a connection was lost: reset the other one, `side`, as soon as it can know of it."""
+        if self.parted:
+            self._lost.append(side)
+        else:
+            side.reset()
+
     def join(self, near: _Side) -> None:
         """Connect a client to the server."""
         joining = self._loop.create_task(self._connect(near))
@@ -66,6 +108,7 @@ class SlowLink:
         joining.add_done_callback(self._joining.discard)
 
     async def _connect(self, near: _Side) -> None:
+        await self._whole.wait()
         try:
             await self._loop.create_connection(lambda: near.other, HOST, self._target)
         except OSError:
@@ -92,7 +135,7 @@ class _Side(asyncio.Protocol):
             self._link.join(self)
         elif self.other.transport.is_closing():
             self.reset()
-        self._go_on()
+        self.go_on()
 
     def reset(self) -> None:
         """Reset this side's connection."""
@@ -113,7 +156,7 @@ class _Side(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._link.open.discard(self)
         if self.other._connected and not (self._said_all and self._all_sent):
-            self.other.reset()
+            self._link.side_lost(self.other)
 
     def _pass_on(self, data: bytes | None) -> None:
         delay_s = self._link.delay_s if self._far else 0.0
@@ -123,14 +166,14 @@ class _Side(asyncio.Protocol):
         due = max(loop.time() + delay_s, coming[-1][0] if coming else 0.0)
         coming.append((due, data))
         if delay_s:
-            loop.call_at(due, self.other._go_on)
+            loop.call_at(due, self.other.go_on)
         else:
-            self.other._go_on()
+            self.other.go_on()
 
-    def _go_on(self) -> None:
-        """Send the pieces that are due."""
+    def go_on(self) -> None:
+        """Send the pieces that are due, unless the sides are parted."""
         now = asyncio.get_running_loop().time()
-        while self._connected and self._coming and self._coming[0][0] <= now:
+        while self._connected and not self._link.parted and self._coming and self._coming[0][0] <= now:
             _, data = self._coming.popleft()
             if self.transport.is_closing():
                 continue

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
+from loadtests.processes.slow_link import SlowLink, slow_link
 from loadtests.sim.ports import HOST, free_ports
-from tests.fakes.slow_proxy import SlowLink, slow_link
 from tests.fakes.waiting import DEADLINE_S, wait_for
 
 
@@ -97,3 +97,38 @@ def test_it_stops_while_peers_stay_connected_and_read_nothing() -> None:
         ends.server.sendall(bytes(1 << 20))
         ends.client.sendall(bytes(1 << 16))
     assert not ends.link.open
+
+
+def test_parted_sides_get_nothing_until_the_link_is_whole_again() -> None:
+    with connected() as ends:
+        ends.link.part()
+        wait_for("it is parted", lambda: ends.link.parted)
+        ends.client.sendall(b"question")
+        ends.server.sendall(b"answer")
+        for side in (ends.client, ends.server):
+            side.settimeout(0.05)
+            with pytest.raises(TimeoutError):
+                side.recv(1)
+            side.settimeout(DEADLINE_S)
+        ends.link.heal()
+        assert ends.server.recv(64) == b"question"
+        assert ends.client.recv(64) == b"answer"
+
+
+def test_the_end_of_a_parted_side_is_known_to_the_other_when_the_link_is_whole_again() -> None:
+    with connected() as ends:
+        ends.link.part()
+        wait_for("it is parted", lambda: ends.link.parted)
+        reset(ends.client)
+        wait_for("the proxy has lost the client", lambda: len(ends.link.open) == 1)
+        ends.link.heal()
+        with pytest.raises(ConnectionResetError):
+            ends.server.recv(1)
+
+
+def test_all_connections_can_be_reset_at_once() -> None:
+    with connected() as ends:
+        ends.link.reset_all()
+        for side in (ends.client, ends.server):
+            with pytest.raises(ConnectionResetError):
+                side.recv(1)
