@@ -23,6 +23,7 @@ from router.policy_settings import Plugins as Plugins
 from router.policy_settings import PolicyGuard as PolicyGuard
 from router.policy_settings import PolicySpec as PolicySpec
 from router.policy_settings import TrialSettings as TrialSettings
+from router.upstream_settings import Disaggregation as Disaggregation
 from router.upstream_settings import PoolService as PoolService
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
@@ -221,6 +222,7 @@ class Pool(Section, frozen=True):
     timeouts: Timeouts | None = None
     """This pool's own; None takes the global ones."""
     slo: PoolSlo = PoolSlo()
+    disaggregation: Disaggregation | None = None
 
 
 class Sessions(Section, frozen=True):

@@ -83,3 +83,28 @@ class PoolSlo(Section, frozen=True):
     """From a request's arrival to its first token."""
     tpot_s: float = 0.0
     """Mean time between two tokens after that."""
+
+
+class Disaggregation(Section, frozen=True):
+    """Two pods for one request: a prefill pod computes the prompt, a pod of this pool generates the answer from its
+    KV cache. For `/v1/chat/completions` and `/v1/completions`; see docs/disaggregation.md."""
+
+    prefill: str = "role=prefill"
+    """The pods that compute prompts: a label of pods in this pool, as `label=value`, or the name of another pool, which
+    then gets no requests of its own. The label `role` is the role that discovery found."""
+    decode: str = "role=decode"
+    """The pods of this pool that generate answers, by a label. Pods without a role do both."""
+    connector: str = "nixl"
+    """How the KV cache gets there: `nixl` or `shared_storage` (vLLM), or `sglang`."""
+    short_tokens: int = 256
+    """A prompt of which a decode pod has all but this many tokens is computed there. Not with `sglang`, whose decode
+    pods compute no prompts."""
+    prefill_timeout_s: float = 30.0
+    """How long a prefill pod may take; then the decode pod computes the prompt itself. 0: `timeouts.first_byte_s`."""
+    bootstrap_port: int = 8998
+    """SGLang's `--disaggregation-bootstrap-port`, the same on every prefill pod; 0: the port of each pod's API."""
+
+    @property
+    def prefill_pool(self) -> str:
+        """The pool that `prefill` names; empty where it is a label."""
+        return "" if "=" in self.prefill else self.prefill

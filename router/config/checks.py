@@ -16,6 +16,7 @@ from router.address import ListenAddress, parse_listen
 from router.config import (
     access_checks,
     control_checks,
+    disaggregation_checks,
     edge_checks,
     plugin_checks,
     port_checks,
@@ -141,6 +142,7 @@ def problems_in(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
         *target_checks.targets(settings),
         *access_checks.access_problems(settings),
         *edge_checks.edge_problems(settings),
+        *disaggregation_checks.disaggregation_problems(settings),
         *port_checks.port_problems(settings),
         *_default_pool(settings),
         *_keepalive(settings),
@@ -235,6 +237,7 @@ def _pools(pools: Sequence[Pool], ready: Mapping[str, PolicySpec]) -> Iterator[P
     homes: dict[str, str] = {}
     served: dict[str, str] = {}
     by_name = {pool.name: pool for pool in pools}
+    halves = {pool.disaggregation.prefill_pool for pool in pools if pool.disaggregation is not None}
     for at, pool in enumerate(pools):
         path: Path = ("pools", at)
         if not _POOL_NAME.fullmatch(pool.name):
@@ -246,7 +249,8 @@ def _pools(pools: Sequence[Pool], ready: Mapping[str, PolicySpec]) -> Iterator[P
         yield from _aliases(pool, path)
         yield from target_checks.policies(pool, path, ready)
         yield from target_checks.fallbacks(pool, path, by_name)
-        yield from _models(pool, path, served, by_name)
+        if pool.name not in halves:  # those are reached by no model
+            yield from _models(pool, path, served, by_name)
 
 
 def _pods(pool: Pool, path: Path, homes: dict[str, str]) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from router.access.limit_headers import without_limits
 from router.dataplane.completion import Completion
-from router.dataplane.deps import GatewayDeps
+from router.dataplane.deps import GatewayDeps, PairSender
 from router.dataplane.exchange import FAILED, Exchange, Placement, RoutedRequest
 from router.dataplane.fallback import Fallbacks
 from router.dataplane.http.response_parser import ResponseHead
@@ -56,6 +56,8 @@ class Attempts:
         """See `ModelMisses.hold`."""
         self.wait_again: Callable[[Exchange], bool] | None = None
         """Queues an exchange that waits for its own pod once more; the queue sets it."""
+        self.pairs: PairSender | None = None
+        """Sends the requests that two pods serve; None where no pool has `disaggregation`."""
         self.fallbacks = Fallbacks(deps, routing, self.place)
         self.budget = RetryBudget(self._retries, self._clock())
 
@@ -83,7 +85,7 @@ class Attempts:
         exchange.attempts += 1
         routed.attempts += 1
         # A kept-alive connection that breaks does not show whether the pod had the request already.
-        self._send(exchange, placed, fresh=self._services is not None and self.only_once(exchange))
+        self.send(exchange, placed, fresh=self._services is not None and self.only_once(exchange))
         return True
 
     def only_once(self, exchange: Exchange) -> bool:
@@ -112,18 +114,35 @@ class Attempts:
         routed.pins, routed.info, routed.attempts = before.pins, before.info, before.attempts
         return routed
 
-    def _send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
+    def send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
         """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""
-        routed, pod = exchange.routed, placement.pod
+        if self.pairs is not None and self.pairs.takes(exchange, placement, fresh=fresh):
+            return
         relay = exchange.relay = Relay(self, exchange, placement)
-        receiver: Receiver = relay if self._tap is None else self._tap(exchange, relay)
-        payload = self._identity.request(exchange, pod)
+        receiver = self.observed(exchange, relay)
+        payload = self._identity.request(exchange, placement.pod)
+        self.begun(exchange, relay, payload)
+        self.transmit(exchange, relay, receiver, payload, fresh=fresh)
+
+    def observed(self, exchange: Exchange, relay: Relay) -> Receiver:
+        """The relay behind what observes its answer; an observer may change the request's headers."""
+        return relay if self._tap is None else self._tap(exchange, relay)
+
+    def begun(self, exchange: Exchange, relay: Relay, payload: list[bytes]) -> None:
+        """The request is about to be sent: note when, and once for each request what was sent."""
         sent_at = relay.sent_at = self._clock()
-        if exchange.attempts == 1 and not exchange.stale_tries:  # once for each request
-            routed.metrics.overhead.observe(sent_at - exchange.arrived)
-            routed.metrics.bytes_in += sum(map(len, payload))
+        if exchange.attempts == 1 and not exchange.stale_tries:
+            metrics = exchange.routed.metrics
+            metrics.overhead.observe(sent_at - exchange.arrived)
+            metrics.bytes_in += sum(map(len, payload))
             if self._shares is not None:
                 self._shares.dispatched(exchange)
+
+    def transmit(
+        self, exchange: Exchange, relay: Relay, receiver: Receiver, payload: list[bytes], *, fresh: bool
+    ) -> None:
+        """Send to the relay's pod; `receiver` is that of `observed`."""
+        routed, pod = exchange.routed, relay.placement.pod
         counts = routed.arm is not None or (exchange.tenant is not None and self._counts_tokens(exchange))
         if routed.slo is not None or (counts and routed.stream):
             receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)
@@ -155,7 +174,7 @@ class Attempts:
         if (
             outcome is not None
             and (status == 503 or not self.only_once(exchange))
-            and self._try_again(relay, PodRefused(f"Pod answered {status}."))
+            and self.try_again(relay, PodRefused(f"Pod answered {status}."), relay.placement.pod.id)
         ):
             relay.discard()
             return False
@@ -207,7 +226,7 @@ class Attempts:
         if outcome is not None:
             self._report_health(relay, outcome)
         try:
-            if self._try_again(relay, failure):
+            if self.try_again(relay, failure, relay.placement.pod.id):
                 return
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
             self._completion.defect(relay.exchange)
@@ -222,8 +241,9 @@ class Attempts:
 
     # Stage 7: another attempt
 
-    def _try_again(self, relay: Relay, failure: PodFailure) -> bool:
-        """Start another attempt if the rules, the budget and the pods allow it; returns whether one was started."""
+    def try_again(self, relay: Relay, failure: PodFailure, pod: PodId) -> bool:
+        """Start another attempt if the rules, the budget and the pods allow it, without `pod`, which failed; returns
+        whether one was started."""
         exchange = relay.exchange
         if type(failure) not in UNSENT and self.only_once(exchange):
             return False
@@ -241,14 +261,14 @@ class Attempts:
         if decision is RetryDecision.SAME_POD:
             exchange.stale_tries += 1
             self._upstream.drop_idle(relay.placement.pod.address)
-            self._send(exchange, relay.placement, fresh=True)
+            self.send(exchange, relay.placement, fresh=True)
             return True
         if decision is RetryDecision.ANOTHER_POOL and not self.fallbacks.pools(exchange):
             return False
         if not self.budget.withdraw(self._clock()):
             self._metrics.count_rejection(exchange.routed.pool, "retry_budget")
             return False
-        return self._try_another_pod(relay, failure, same_pool=decision is RetryDecision.ANOTHER_POD)
+        return self._try_another_pod(relay, failure, pod, same_pool=decision is RetryDecision.ANOTHER_POD)
 
     def _wait_again(self, relay: Relay, failure: PodFailure) -> bool:
         """Put an exchange whose own pod failed it back into that pod's queue. False when it has waited long enough."""
@@ -264,15 +284,17 @@ class Attempts:
         """Ask the next pod for state that nothing is known of and that this one does not have. No pod did any work, so
         that no budget is charged."""
         failure = PodRefused("The pod does not have it.")
-        return len(relay.exchange.routed.pins or ()) > 1 and self._try_another_pod(relay, failure, same_pool=True)
+        pod = relay.placement.pod.id
+        return len(relay.exchange.routed.pins or ()) > 1 and self._try_another_pod(relay, failure, pod, same_pool=True)
 
-    def _try_another_pod(self, relay: Relay, failure: PodFailure, *, same_pool: bool) -> bool:
-        """Place the exchange on a pod that was not tried yet: of its own pool if `same_pool`, then of a fall-back.
+    def _try_another_pod(self, relay: Relay, failure: PodFailure, pod: PodId, *, same_pool: bool) -> bool:
+        """Place the exchange on a pod that was not tried yet, as `pod` was: of its own pool if `same_pool`, then of a
+        fall-back.
 
         False when there is none; then only `tried` has changed.
         """
         exchange, pool = relay.exchange, relay.exchange.routed.pool
-        exchange.tried |= {relay.placement.pod.id}
+        exchange.tried |= {pod}
         placed = False
         if same_pool:
             try:

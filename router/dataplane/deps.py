@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
 from typing import NamedTuple, Protocol
 
 from router.access.identity import AccessControl
@@ -48,6 +49,17 @@ class ModelLists(Protocol):
         """See `ModelReader`."""
 
 
+class PairSender(Protocol):
+    """Sends requests that two pods serve; `PairStage` implements it."""
+
+    def takes(self, exchange: Exchange, placement: Placement, /, *, fresh: bool) -> bool:
+        """Whether the placement has two pods; then the exchange is under way."""
+        ...
+
+    def pods_gone(self, failing: AbstractSet[PodId], /) -> None:
+        """Take back from these pods the prompts that they were to compute."""
+
+
 class GatewayDeps(NamedTuple):
     """What the gateway and its stages are built from."""
 
@@ -87,3 +99,5 @@ class GatewayDeps(NamedTuple):
     """Says whose a request is; None where `auth` is not configured."""
     limits: TenantLimits | None = None
     """Charges requests to their tenant's limits; None where `auth` is not configured."""
+    pairs: Callable[..., PairSender] | None = None
+    """Makes what sends requests to two pods: see `PairStage`; None where no pool has `disaggregation`."""

@@ -88,7 +88,7 @@ class Dispatch:
         """
         routed = exchange.routed
         info = self._info(exchange, routed)  # first: its priority orders the queue of a saturated pool
-        snapshot = self._view.snapshot(pool.name, routed.call.model)
+        snapshot = self._snapshot(pool, routed)
         scheduler = self._scheduler(exchange, pool)
         trial = self._trials.get(pool.name) if self._trials else None
         if trial is not None:
@@ -116,6 +116,10 @@ class Dispatch:
         if routed.chain:
             self._count_prefix(routed, placement.charge, info)
         return placement
+
+    def _snapshot(self, pool: Pool, routed: RoutedRequest) -> LoadSnapshot:
+        """The pods that the policy chooses from. Raises NoRoutablePod or PoolSaturated."""
+        return self._view.snapshot(pool.name, routed.call.model)
 
     def pin(self, exchange: Exchange, pins: Sequence[PodId]) -> Placement:
         """Reserve room on the first of these pods that is there and was not tried, whatever its health: only it has

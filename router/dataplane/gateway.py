@@ -38,6 +38,8 @@ class Gateway:
         self.completion = Completion(deps)
         self._routing = Routing(deps)
         self._attempts = Attempts(deps, self._routing, self.completion)
+        if deps.pairs is not None:
+            self._attempts.pairs = deps.pairs(deps, self._attempts, self.completion)
         self._queue = RequestQueue(deps, self._attempts, self.completion)
         self._stateful = StatefulRequests(
             deps, self._routing, self._attempts, self.completion, self._go_on, self._place_or_queue

@@ -46,6 +46,8 @@ class HandBack:
         """Move every request on that these pods have and whose client has no byte of an answer yet. They are all pods
         of a pool that fail their probes, those too that are in the rotation only because too few others are left. No
         request moves to one of them: if all of a pool's probes fail, every request stays where it is."""
+        if self._attempts.pairs is not None:
+            self._attempts.pairs.pods_gone(failing)
         for exchange in list(self._active):
             placement, relay = exchange.placement, exchange.relay
             if placement is None or relay is None or placement.pod.id not in failing or exchange.done:

@@ -130,10 +130,14 @@ class WireHeaders:
         """The request as the pod gets it: the client's headers as they came, without those that end here. A large body
         is a part of its own, because joining it to its head would copy it."""
         routed = exchange.routed
-        body = routed.body
+        return self.request_as(exchange, pod, routed.pool, routed.body)
+
+    def request_as(self, exchange: Exchange, pod: Pod, pool: str, body: bytes) -> list[bytes]:
+        """The same with another body, for a pod that may be of another pool."""
+        routed = exchange.routed
         kept = exchange.kept
-        if self._changing and routed.pool in self._changing:
-            headers = self._changing[routed.pool]
+        if self._changing and pool in self._changing:
+            headers = self._changing[pool]
             access, head, kept = headers.access, headers.before(pod.address), headers.changed(kept)
             if access.priority and not exchange.upgrade:
                 asked = 0 if routed.info is None else routed.info.priority

@@ -18,7 +18,7 @@ from router.access.limits import LimitRegistry
 from router.access.sources import AccessSources, open_access
 from router.control.parts import ControlParts
 from router.dataplane.admission import Admission
-from router.dataplane.deps import GatewayDeps
+from router.dataplane.deps import GatewayDeps, PairSender
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.fair_share import FairShares
 from router.dataplane.gateway import Gateway
@@ -276,6 +276,7 @@ def _dataplane(
             homes=pods.registry.homes,
             access=access.control if access is not None else None,
             limits=TenantLimits(limits, core.clock, time.time) if limits is not None else None,
+            pairs=_pairs(settings),
         )
     )
     pods.updates.on_probe_failed = gateway.pods_gone
@@ -292,6 +293,14 @@ def _dataplane(
     return GatewayParts(gateway, access, sharing, listener, observers)
 
 
+def _pairs(settings: Settings) -> Callable[..., PairSender] | None:
+    if not any(pool.disaggregation for pool in settings.pools):
+        return None
+    from router.dataplane.disaggregation import PairStage
+
+    return PairStage
+
+
 def _limits(core: CoreParts, store: StateStore, access: AccessSources | None) -> LimitRegistry | None:
     limited = [tenant for tenant in access.control.tenants.values() if tenant.limited] if access is not None else []
     return LimitRegistry(limited, core.clock, shared=store.shared) if limited else None
@@ -300,7 +309,12 @@ def _limits(core: CoreParts, store: StateStore, access: AccessSources | None) ->
 def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts) -> Dispatch:
     live = policy.controller.live_policies
     live.read_sessions_of(session_pools(core.settings))
-    return Dispatch(
+    make: Callable[..., Dispatch] = Dispatch
+    if any(pool.disaggregation for pool in core.settings.pools):
+        from router.dataplane.pair_dispatch import PairDispatch, splits_of
+
+        make = partial(PairDispatch, splits_of(core.settings.pools))
+    return make(
         state.view,
         state.prefix,
         live,

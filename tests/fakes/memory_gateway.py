@@ -9,12 +9,14 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Self, cast
 
 from router.dataplane.admission import Admission
 from router.dataplane.deps import GatewayDeps
+from router.dataplane.disaggregation import PairStage
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.fair_share import FairShares, TenantWeight
 from router.dataplane.gateway import Gateway
@@ -25,6 +27,7 @@ from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
+from router.dataplane.pair_dispatch import PairDispatch, splits_of
 from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
@@ -203,7 +206,9 @@ class Rig:
         tracer = self._tracer()
         live = self.policies.live_policies
         live.read_sessions_of(session_pools(settings))
-        dispatch = Dispatch(
+        splits = splits_of(settings.pools)
+        make: Callable[..., Dispatch] = partial(PairDispatch, splits) if splits else Dispatch
+        dispatch = make(
             self.view,
             self.prefix,
             live,
@@ -237,6 +242,7 @@ class Rig:
             targets=TargetResolver(settings.targets),
             owners=StateOwners(self.store),
             homes=self.homes,
+            pairs=PairStage if splits else None,
         )
 
     def _tracer(self) -> Tracer | None:

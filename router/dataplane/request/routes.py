@@ -53,6 +53,9 @@ class Routes:
         self.clusters: Mapping[str, str] = {name: cluster_of(pool) for name, pool in self.every.items()}
         """Pool -> its cluster; empty where it names none."""
         self.default_pool = default_pool if default_pool in self.pools else ""
+        halves = {pool.disaggregation.prefill_pool for pool in self.pools.values() if pool.disaggregation is not None}
+        self._by_itself = [name for name in self.pools if name not in halves]
+        """Pools that requests reach by their model; those that only compute prompts for others are left out."""
         self.may_learn = bool(default_pool) or not all(pool.models for pool in self.pools.values())
         """Whether a pod's list may make a model reachable, or say which pods of the default pool have it."""
         self.may_use: Callable[[str], bool] = may_use or _any
@@ -173,14 +176,15 @@ class Routes:
         """The pool that takes a request without a model; empty if there is none."""
         if not self.may_use(""):
             return ""
-        return self.default_pool or (next(iter(self.pools)) if len(self.pools) == 1 else "")
+        return self.default_pool or (self._by_itself[0] if len(self._by_itself) == 1 else "")
 
     def _anywhere(self, model: str) -> Route | None:
         """The route of a model that no pool is known to serve."""
         if not self.may_use(model):
             return None
         return next(
-            (Route(name, model) for name in self.pools if self._takes_any(name) or name == self.default_pool), None
+            (Route(name, model) for name in self._by_itself if self._takes_any(name) or name == self.default_pool),
+            None,
         )
 
     def _named(self, pool: str | None, cluster: str | None) -> list[Pool]:
@@ -252,7 +256,7 @@ class Routes:
             mine = {model: Route(name, model) for model in served}
             mine |= {alias: Route(name, model) for alias, model in pool.aliases.items()}
             by_pool[name] = mine
-            for model, route in mine.items():
+            for model, route in mine.items() if name in self._by_itself else ():
                 if self.may_use(model):
                     by_model.setdefault(model, route)  # the first pool in the file wins
         self.by_model, self._by_pool = by_model, by_pool
