@@ -53,6 +53,10 @@ chaos: setup-run  ## faults of pods, Redis, replicas, DNS, clocks and disks at 7
 	@scripts/ensure-programs redis-server faketime
 	$(BIN)/python -m loadtests.chaos --seed 1 --seed 2 --seed 3 $(ARGS)
 
+soak: compiled  ## a million requests with errors and clients that leave: memory, descriptors and Redis do not grow; 30 minutes
+	@scripts/ensure-programs redis-server
+	$(BIN)/python -m loadtests.soak --python .venv-compiled/bin/python $(ARGS)
+
 test:  ## all checks and every test that does not need minutes of real time, set-up included
 	@$(MAKE) -j2 setup programs
 	$(MAKE) -j2 --output-sync=target lint types imports
