@@ -108,8 +108,8 @@ class Lane(Generic[T]):
         self._passed.append(entry)
 
     def close(self) -> None:
-        """The pass is over."""
-        added, self.entries = self.entries, self._passed  # what is sorted is a heap
+        """The pass is over; what it did not reach stays in the queue."""
+        added, self.entries = self.entries, self._passed + self._sorted[::-1]  # what is sorted is a heap
         self._sorted, self._passed = [], []
         for entry in added:
             heapq.heappush(self.entries, entry)

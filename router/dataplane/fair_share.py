@@ -19,9 +19,11 @@ ANSWER_ALPHA: Final = 0.1
 """Weight of the newest answer in a tenant's moving average of answers."""
 
 OVER: Final = 1.5
-"""Times its share of the requests at the pods that a tenant has before it leaves the `RESERVED` places to others. With
-1.0, tenants that send less than their share had more by chance, and waited: the p99 of their times to first token was
-0.38 s, with 1.5 it is 0.09 s."""
+"""Times its share of the requests at the pods that a tenant has when it leaves all of the `RESERVED` places to others;
+from its share on, it leaves a part that grows with what it has. If all were left from its share on, tenants that send
+less would have more by chance, and wait: the p99 of their times to first token was 0.38 s so, with 1.5 it was 0.09 s.
+If none were left below 1.5, a tenant at 1.4 times its share would take the last place of a pool, and all others would
+wait."""
 
 RESERVED: Final = 0.25
 """Fraction of a pool's places that a tenant which has too many leaves to the others. With four tenants at half of their
@@ -160,18 +162,21 @@ class PoolShares:
         self._open -= 1
         prefilled(charge)
 
-    def over(self, counter: TenantCounter) -> bool:
-        """Whether the tenant has more than `OVER` times its share of the requests at pods, among the tenants that sent
-        some lately. One that is alone never has."""
-        return counter.open * self._recent_weight > OVER * counter.weight * self._open
+    def of_share(self, counter: TenantCounter) -> float:
+        """How many times its share of the requests at pods the tenant has, among the tenants that sent some lately. One
+        that is alone has it once."""
+        return counter.open * self._recent_weight / (counter.weight * self._open) if self._open else 0.0
 
     def leaves_places(self, counter: TenantCounter, room: Room) -> bool:
         """Whether the tenant has to leave the places that are free now to others."""
-        if not self.over(counter):
+        over = (self.of_share(counter) - 1.0) / (OVER - 1.0)
+        if over <= 0.0:
             return False
         free, places, pods = room(self.name)
-        if free <= RESERVED * places:
+        if free <= RESERVED * min(over, 1.0) * places:
             return True
+        if over <= 1.0:
+            return False
         counter.held = counter.prefilling >= pods and counter.prefill_tokens >= PREFILL_TOKENS * pods
         return counter.held
 

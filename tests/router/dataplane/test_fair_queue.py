@@ -202,6 +202,23 @@ def test_a_request_that_joins_during_a_pass_keeps_its_place() -> None:
     assert [entry[2].tokens for entry in line.queue.lanes[""].entries] == [1, 2]
 
 
+def test_requests_of_a_tenant_that_has_to_wait_stay_in_the_queue_of_several_kinds() -> None:
+    line = Line(a=(1.0, 0), b=(1.0, 0))
+    for tokens in (1, 2, 3):
+        line.add(Request("a", tokens, "x"))
+    line.add(Request("b", 1, "x"))
+    a = line.shares.counter("p", "a")
+
+    def attempt(request: Request) -> bool:
+        line.take(request)
+        return True
+
+    line.queue.serve_kinds(attempt, lambda counter: counter is a, lambda request: request.kind)
+    assert [request.tenant for request in line.served] == ["b"]
+    assert [entry[2].tokens for entry in line.queue.lanes["a"].entries] == [1, 2, 3]
+    assert len(line.serve(10)) == 3
+
+
 def test_how_many_go_first_counts_each_other_tenant_up_to_its_share() -> None:
     line = Line(big=(1.0, 0), small=(1.0, 0), double=(2.0, 0), urgent=(1.0, 1), batch=(1.0, -1))
     for tenant, number in (("big", 100), ("small", 3), ("double", 50), ("urgent", 4), ("batch", 40)):

@@ -149,7 +149,13 @@ def test_a_tenant_with_far_more_than_its_share_leaves_the_last_places_to_the_oth
     free["p"] = (2, 32, 1)
     for charge in charges[:10]:
         shares.settle(charge, None)
-    assert not pool.leaves_places(a, free.__getitem__), "it has 10 of 14, not 1.5 times its half"
+    assert pool.leaves_places(a, free.__getitem__), "it has 10 of 14"
+    free["p"] = (7, 32, 1)
+    assert not pool.leaves_places(a, free.__getitem__), "which is not 1.5 times its half: it leaves a part of them"
+    free["p"] = (1, 32, 1)
+    for charge in charges[10:16]:
+        shares.settle(charge, None)
+    assert not pool.leaves_places(a, free.__getitem__), "it has its share"
 
 
 def test_a_tenant_with_far_more_than_its_share_begins_no_prompt_before_the_first_tokens_of_others_have_come() -> None:
@@ -175,4 +181,4 @@ def test_a_tenant_that_sends_nothing_for_long_counts_no_more() -> None:
     shares.refund(shares.begin("p", "b", 1, 1))
     for _ in range(300):
         shares.begin("p", "a", 1, 1)
-    assert not shares.pool("p").over(shares.counter("p", "a"))
+    assert shares.pool("p").of_share(shares.counter("p", "a")) == 1.0
