@@ -49,8 +49,9 @@ class RequestQueue:
         until = min(exchange.deadline or NEVER, now + self._deps.settings.limits.queue_timeout_s)
         also = () if fall_back_after_s else self._fallbacks.pools(exchange)
         try:
-            # How long it would wait says little where another pool may take it meanwhile.
-            self._admission.wait(exchange, also, until if fall_back_after_s == NEVER else NEVER)
+            # How long it would wait says little where another pool may take it meanwhile, or its own pod is away.
+            known = fall_back_after_s == NEVER and not exchange.routed.waits
+            self._admission.wait(exchange, also, until if known else NEVER)
         except Saturated:
             if not fall_back_after_s or not self._fallbacks.take(exchange, SATURATED):
                 raise
@@ -93,13 +94,13 @@ class RequestQueue:
 
     def _look(self) -> None:
         """Refuse those that wait and will not be served in time, as the pool has become slower. Where another pool may
-        take a request meanwhile, the speed of its own says little."""
+        take a request meanwhile, or it waits for its own pod to come back, that speed says little."""
         self._looks = False
         for name, pool in self._deps.routes.every.items():
             if pool.scale_from_zero_s and not self._has_pod(name):
                 self._admission.forget_speed(name)
         for exchange, error in self._admission.late():
-            if self._fallbacks.due_s(exchange) == NEVER:
+            if self._fallbacks.due_s(exchange) == NEVER and not exchange.routed.waits:
                 self._completion.refuse(exchange, error)
         if self._admission.queued:
             self._look_soon()

@@ -29,7 +29,7 @@ OF_THE_CHART = {"HTTPRoute", "PodMonitor"}
 
 
 def test_each_documented_setup_has_an_overlay() -> None:
-    assert set(OVERLAYS) == {"quickstart", "vllm", "sglang", "kuberay", "multi-cluster"}
+    assert set(OVERLAYS) == {"quickstart", "vllm", "sglang", "kuberay", "multi-cluster", "agents"}
     assert BESIDE == ("monitoring",)
 
 

@@ -76,6 +76,21 @@ def test_case_c11_a_session_waits_while_its_pod_is_full_and_others_are_free() ->
         assert waiting.answer().body == b"own"
 
 
+def test_a_session_is_not_refused_because_its_pod_serves_nothing_while_it_is_away() -> None:
+    with Rig(holding(), pods=3, limits=Limits(queue_timeout_s=60)) as rig:
+        pod = home(rig, "s")
+        rig.wire.do(lambda: rig.view.block(PodId(pod), "probe"))
+        waiting = [of("s", rig) for _ in range(4)]
+        for _ in range(40):
+            rig.passes(1)
+        waiting += [of("s", rig) for _ in range(4)]
+        assert ([client.raw for client in waiting], rig.nobody_asked()) == ([b""] * 8, True)
+        rig.wire.do(lambda: rig.view.unblock(PodId(pod), "probe"))
+        for client in waiting:
+            rig.asked().sends(ok(b"own"))
+            assert client.answer().body == b"own"
+
+
 def _home(rig: Rig, session: str) -> str | None:
     assert rig.homes is not None
     return rig.homes.home("main", session)
