@@ -120,6 +120,9 @@ docs-site:  ## build the docs as a web site that works offline: site/index.html
 	@scripts/setup-venv .venv-docs "$(PYTHON)" docs
 	.venv-docs/bin/python -m scripts.docs_site $(ARGS)
 
+protos:  ## write the picker's messages from router/epp/ext_proc.proto
+	@scripts/protos "$(PYTHON)"
+
 monitoring: setup  ## write the dashboard and the alerts under deploy/ from scripts/monitoring
 	$(BIN)/python -m scripts.monitoring
 

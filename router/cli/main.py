@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and the build, and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands.add_parser("serve", help="run the gateway"))
+    _add_epp(commands.add_parser("epp", help="run an endpoint picker for Envoy and the Gateway API"))
     _add_passed_on(commands, "demo", "engines, gateway, traffic and a live view on this machine", _demo)
     _add_passed_on(commands, "sim", "simulated vLLM engines on 127.0.0.1", _sim)
     _add_passed_on(commands, "simulate", "recorded traffic through policies, in virtual time", _simulate)
@@ -93,17 +94,30 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "A flag wins over its variable (TURNOUT_CONFIG, TURNOUT_PODS, TURNOUT_LISTEN, ...), and a variable over the "
         "file. --pod and --policy change the file's pool `default`, or its only pool."
     )
-    serve.add_argument("--config", metavar="FILE", help="YAML; `-` is standard input")
-    serve.add_argument(
+    _add_settings(serve, "inference port")
+    serve.add_argument("--workers", metavar="N", type=processes, help="processes that share the port (default 1)")
+    serve.set_defaults(run=_serve)
+
+
+def _add_epp(epp: argparse.ArgumentParser) -> None:
+    epp.epilog = "Its settings are those of `turnout serve`: the same file, variables and flags."
+    _add_settings(epp, "gRPC port")
+    epp.add_argument(
+        "--endpoints", metavar="N", type=processes, default=1, help="named for each request, for retries (default 1)"
+    )
+    epp.set_defaults(run=_epp, workers=None)
+
+
+def _add_settings(command: argparse.ArgumentParser, port: str) -> None:
+    command.add_argument("--config", metavar="FILE", help="YAML; `-` is standard input")
+    command.add_argument(
         "--pod", metavar="URL", action="append", default=[], help="a pod, in place of the file's; repeat for more"
     )
-    serve.add_argument("--policy", metavar="NAME", help="the policy, in place of the file's")
-    serve.add_argument("--state", metavar="URL", help="memory:// (default) or redis://host:port")
-    serve.add_argument("--listen", metavar="HOST:PORT", help="inference port (default 0.0.0.0:8000)")
-    serve.add_argument("--control", metavar="HOST:PORT", help="control port (default 127.0.0.1:9000)")
-    serve.add_argument("--workers", metavar="N", type=processes, help="processes that share the port (default 1)")
-    serve.add_argument("--log-level", metavar="LEVEL", help="debug, info (default), warning or error")
-    serve.set_defaults(run=_serve)
+    command.add_argument("--policy", metavar="NAME", help="the policy, in place of the file's")
+    command.add_argument("--state", metavar="URL", help="memory:// (default) or redis://host:port")
+    command.add_argument("--listen", metavar="HOST:PORT", help=f"{port} (default 0.0.0.0:8000)")
+    command.add_argument("--control", metavar="HOST:PORT", help="control port (default 127.0.0.1:9000)")
+    command.add_argument("--log-level", metavar="LEVEL", help="debug, info (default), warning or error")
 
 
 def _add_top(top: argparse.ArgumentParser) -> None:
@@ -155,6 +169,15 @@ def _serve_alone(given: argparse.Namespace) -> int:
     from router.replica.process import serve
 
     return serve(settings)
+
+
+def _epp(given: argparse.Namespace) -> int:
+    settings = settings_for(given, os.environ)
+    try:
+        from router.epp.process import serve
+    except ModuleNotFoundError as error:
+        raise UsageError(f"turnout epp needs {error.name}: pip install 'turnout[epp]'") from None
+    return serve(settings, given.endpoints - 1)
 
 
 def _settings_to_serve(given: argparse.Namespace, **warn: Callable[[str], None]) -> Settings:

@@ -21,7 +21,7 @@ from router.settings import Pool, Sessions
 from router.trials.trial import Trial
 from schedulers.guard import fault, is_sound, raised
 from schedulers.protocols import Scheduler
-from schedulers.types import NO_SLO, PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, PodId, Rejection, RequestInfo
+from schedulers.types import NO_SLO, PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
 from statesync.errors import NoRoutablePod, PoolSaturated, UnknownPod
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
@@ -150,6 +150,37 @@ class Dispatch:
                 self._count_prefix(routed, placement.charge, info)
             return placement
         raise NoRoutablePod("the pod that has its state is gone")
+
+    def alternatives(self, exchange: Exchange, most: int) -> list[Pod]:
+        """The pods that would get a placed exchange if its own failed it now, the best first. Nothing is reserved."""
+        pods: list[Pod] = []
+        routed = exchange.routed
+        if exchange.placement is None or routed.pins is not None:
+            return pods
+        scheduler = self._live[routed.pool].scheduler
+        info = exchange.placement.info._replace(tried=exchange.tried | {exchange.placement.pod.id})
+        try:
+            snapshot = self._view.snapshot(routed.pool, routed.call.model)
+        except (NoRoutablePod, PoolSaturated):
+            return pods
+        while len(pods) < most and not info.tried.issuperset(snapshot.positions or snapshot.position_of()):
+            answer = self._pick(scheduler, info, snapshot)
+            if isinstance(answer, Rejection):
+                break
+            pods.append(self._view.pod(answer.pod))
+            info = info._replace(tried=info.tried | {answer.pod})
+        return pods
+
+    def move(self, exchange: Exchange, before: Placement, pod: PodId) -> Placement:
+        """Count a placed exchange on another pod, which serves it in the place of the one that was chosen."""
+        after = Placement(self._view.pod(pod), before.policy, self._view.reserve(pod, before.info), before.info)
+        exchange.placement = after
+        self._view.release(before.charge)
+        if exchange.routed.chain:
+            self._prefix.place(pod, exchange.routed.chain)
+            if self._placed is not None:
+                self._placed(pod, exchange.routed.chain)
+        return after
 
     def session(self, exchange: Exchange) -> str:
         """The session of a request, as policies see it."""

@@ -25,7 +25,7 @@ from router.dataplane.gateway import Gateway
 from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.deadlines import Deadlines, resolution_for
 from router.dataplane.http.listener import Listener
-from router.dataplane.http.upstream import Upstream
+from router.dataplane.http.upstream import Dial, Upstream
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
 from router.dataplane.prefix_feedback import PrefixFeedback
@@ -100,16 +100,21 @@ _random_bits: Final = partial(random.getrandbits, 64)
 
 
 def build(
-    settings: Settings, *, clock: Callable[[], float] = time.monotonic, rng: Callable[[], int] = _random_bits
+    settings: Settings,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    rng: Callable[[], int] = _random_bits,
+    dial: Dial | None = None,
 ) -> Components:
     """All components of one replica. Raises what a wrong setting raises; `turnout check` explains those.
 
-    `clock` and `rng` other than the defaults make runs repeatable.
+    `clock` and `rng` other than the defaults make runs repeatable. `dial` connects to pods for requests, in place of
+    what their pools' settings say.
     """
     name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     core = CoreParts(settings, name, clock, rng, Lifecycle(clock), Metrics())
     state = _state(core)
-    network = _network(core, state)
+    network = _network(core, state, dial)
     pods = _pods(core, state, network)
     policy = _policy(core, state.store)
     ports = read_ports(settings)
@@ -155,7 +160,7 @@ def _state(core: CoreParts) -> StateParts:
     return StateParts(store, view, prefix, PrefixAccuracy(prefix.set_trust))
 
 
-def _network(core: CoreParts, state: StateParts) -> NetworkParts:
+def _network(core: CoreParts, state: StateParts, dial: Dial | None) -> NetworkParts:
     settings = core.settings
     routes = Routes(settings.pools, settings.default_pool, settings.timeouts)
     deadlines = Deadlines(core.clock, resolution_for(*request_limits_s(settings)))
@@ -164,7 +169,7 @@ def _network(core: CoreParts, state: StateParts) -> NetworkParts:
     admission = Admission(settings.limits, core.clock, shares, state.view.room)
     write_batcher = WriteBatcher(admission.active)
     accesses = Accesses({pool.name: pool_access(pool, settings, os.environ) for pool in settings.pools})
-    upstream = Upstream(deadlines, accesses.dial, write_batcher)
+    upstream = Upstream(deadlines, dial or accesses.dial, write_batcher)
     return NetworkParts(routes, accesses, deadlines, admission, shares, write_batcher, upstream)
 
 

@@ -9,7 +9,7 @@ import logging
 import socket
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from router.address import ListenAddress, cannot_listen, parse_listen
 from router.control.api import create_control
@@ -45,6 +45,20 @@ class Sockets(NamedTuple):
     control: socket.socket
 
 
+class Front(Protocol):
+    """What takes requests in place of the inference port: the picker's gRPC server."""
+
+    async def start(self, listen: ListenAddress, /) -> int:
+        """Listen; returns the port. Raises OSError."""
+        ...
+
+    def stop_accepting(self) -> None:
+        """Take no new requests; those that are open go on."""
+
+    async def stop(self) -> None:
+        """End everything."""
+
+
 class Replica:
     """One gateway. `stop` asks it to leave service, and may be called before and while it starts."""
 
@@ -54,10 +68,12 @@ class Replica:
         *,
         sockets: Sockets | None = None,
         on_drain: Callable[[], None] | None = None,
+        front: Front | None = None,
     ) -> None:
         """Opens nothing. On lent `sockets`, on which others may accept already, it accepts only once it is ready.
 
-        `on_drain` is called when an operator asks for a drain, in place of `stop`.
+        `on_drain` is called when an operator asks for a drain, in place of `stop`. `front` listens in place of the
+        inference port.
         """
         self.parts = components
         self.stop_asked = asyncio.Event()
@@ -67,6 +83,7 @@ class Replica:
         self.port = 0
         """Of the inference port, once it is open."""
         self._sockets = sockets
+        self._front = front
         settings = components.core.settings
         plane = control_plane(components, drain=on_drain or self.stop)
         self._control = ControlServer(
@@ -153,6 +170,8 @@ class Replica:
         """Let go of everything, at once."""
         parts = self.parts
         parts.dataplane.listener.stop()
+        if self._front is not None:
+            await self._front.stop()
         await parts.warmup.stop()
         parts.policy.controller.stop()
         for task in self._background:
@@ -177,7 +196,10 @@ class Replica:
     async def _open_ports(self) -> None:
         listener, listen = self.parts.dataplane.listener, parse_listen(self.parts.core.settings.listen)
         try:
-            self.port = await listener.start(listen.host, listen.port, self._sockets and self._sockets.inference)
+            if self._front is not None:
+                self.port = await self._front.start(listen)
+            else:
+                self.port = await listener.start(listen.host, listen.port, self._sockets and self._sockets.inference)
         except OSError as error:
             raise cannot_listen(listen, error, "listen") from None
         await self._control.start()
@@ -210,6 +232,8 @@ class Replica:
 
     async def _stop_accepting(self) -> None:
         listener, settings = self.parts.dataplane.listener, self.parts.core.settings
+        if self._front is not None:
+            self._front.stop_accepting()
         if self.parts.core.lifecycle.handed_over:
             listener.stop_accepting()
             self._control.stop_accepting()

@@ -207,9 +207,12 @@ class GatewayProcess:
 
 
 @contextmanager
-def starting(settings: Mapping[str, Any], directory: Path) -> Iterator[GatewayProcess]:
-    """A gateway for the block, without assertions. It may not be ready yet; it is ended after the block."""
-    gateway = GatewayProcess(settings, directory)
+def starting(
+    settings: Mapping[str, Any], directory: Path, command: str = "serve", flags: Sequence[str] = ()
+) -> Iterator[GatewayProcess]:
+    """A gateway for the block, without assertions. It may not be ready yet; it is ended after the block. `command`:
+    `epp` for an endpoint picker."""
+    gateway = GatewayProcess(settings, directory, program=("-m", "router", command, "--config"), flags=flags)
     try:
         yield gateway
     finally:
@@ -217,9 +220,16 @@ def starting(settings: Mapping[str, Any], directory: Path) -> Iterator[GatewayPr
 
 
 @contextmanager
-def running(settings: Mapping[str, Any], directory: Path, expected: Sequence[str] = ()) -> Iterator[GatewayProcess]:
+def running(
+    settings: Mapping[str, Any],
+    directory: Path,
+    expected: Sequence[str] = (),
+    *,
+    command: str = "serve",
+    flags: Sequence[str] = (),
+) -> Iterator[GatewayProcess]:
     """A ready gateway for the block, then the assertions listed above. `expected`: errors it may log."""
-    with starting(settings, directory) as gateway:
+    with starting(settings, directory, command, flags) as gateway:
         gateway.wait_until_ready()
         yield gateway
         gateway.settle()
