@@ -1,4 +1,4 @@
-"""An endpoint picker's process behind gRPC's own client; the test plays Envoy. tests/e2e/test_envoy.py has the real one."""
+"""An endpoint picker's process behind gRPC's own client; the test plays Envoy. test_envoy.py has the real one."""
 
 from __future__ import annotations
 
