@@ -24,6 +24,7 @@ from router.policy_settings import PolicyGuard as PolicyGuard
 from router.policy_settings import PolicySpec as PolicySpec
 from router.policy_settings import TrialSettings as TrialSettings
 from router.upstream_settings import Disaggregation as Disaggregation
+from router.upstream_settings import KvEvents as KvEvents
 from router.upstream_settings import PoolService as PoolService
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
@@ -223,6 +224,8 @@ class Pool(Section, frozen=True):
     """This pool's own; None takes the global ones."""
     slo: PoolSlo = PoolSlo()
     disaggregation: Disaggregation | None = None
+    kv_events: KvEvents | None = None
+    """Present, even empty: the pods' KV events are read."""
 
 
 class Sessions(Section, frozen=True):

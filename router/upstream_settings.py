@@ -74,6 +74,22 @@ class PoolService(Section, frozen=True):
     included; of several that match the longest counts. Other requests have `timeouts.total_s`. A WebSocket has none."""
 
 
+class KvEvents(Section, frozen=True):
+    """What engines publish of their KV caches: it says what a pod holds, where the index otherwise learns it from what
+    was sent there. Needs the package of `pip install 'turnout[kv-events]'`, and `--kv-events-config` at the engine."""
+
+    endpoint: str = "tcp://{host}:5557"
+    """Where a pod publishes; `{host}` stands for the host of its address. Each further data-parallel rank of it
+    publishes one port further."""
+    replay: str = "tcp://{host}:5558"
+    """Where it answers for what was missed, ranks likewise; empty: a gap leaves the pod to what is learned until its
+    engine restarts."""
+    topic: str = ""
+    """The topic it publishes under; empty for all."""
+    ranks: int = 1
+    """Data-parallel ranks of a pod."""
+
+
 class PoolSlo(Section, frozen=True):
     """Times that every request of the pool is promised, unless its headers `x-turnout-slo-ttft-ms` and
     `x-turnout-slo-tpot-ms` say otherwise. The policy `slo_goodput` decides by them, `turnout_slo_requests_total` counts

@@ -7,9 +7,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 
 from router.config.problems import Path, Problem
-from router.settings import Pool, PoolUpstream, Settings, UpstreamTls
+from router.settings import KvEvents, Pool, PoolUpstream, Settings, UpstreamTls
 from statesync.discovery.address import is_base, parse
 from statesync.engines.access import HEADER_VALUE, fixed_key, followed_key
 from statesync.engines.presets import ENGINES, PRESETS, preset_of
@@ -20,6 +21,8 @@ _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 """A token (RFC 9110, 5.6.2)."""
 
 _PATH = re.compile(r"(?::([1-9][0-9]{0,4}))?/[\x21-\x7e]*")
+
+_ZMQ = re.compile(r"tcp://[^\s/]+:([0-9]{1,5})")
 
 _LAST_PORT = 65535
 
@@ -57,6 +60,8 @@ def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.enviro
         yield from _key(pool.upstream, environ, (*where, "upstream"))
         yield from _headers(pool.upstream, (*where, "upstream"))
         yield from _tls(pool, (*where, "upstream", "tls"))
+        if pool.kv_events is not None:
+            yield from _kv_events(pool.kv_events, (*where, "kv_events"))
 
 
 def _paths(pool: Pool, path: Path) -> Iterator[Problem]:
@@ -131,6 +136,20 @@ def _tls(pool: Pool, path: Path) -> Iterator[Problem]:
         yield Problem((*path, "verify"), "the certificates of pods are not checked", "warning")
     if pool.pods and not any(_speaks_tls(text) for text in pool.pods):
         yield Problem(path, "has no effect: every pod's address says http:// or unix:", "warning")
+
+
+def _kv_events(events: KvEvents, path: Path) -> Iterator[Problem]:
+    if find_spec("zmq") is None:
+        message = "needs a package that is not installed: pip install 'turnout[kv-events]', or leave the section out"
+        yield Problem(path, message)
+    for name, value in (("endpoint", events.endpoint), ("replay", events.replay)):
+        port = _ZMQ.fullmatch(value)
+        if port is None and (value or name == "endpoint"):
+            yield Problem((*path, name), f"{value!r} is no address; write it as tcp://{{host}}:5557")
+        elif port is not None and not 0 < int(port[1]) <= _LAST_PORT + 1 - max(1, events.ranks):
+            yield Problem((*path, name), f"there is no port for each of {events.ranks} ranks from {port[1]} on")
+    if events.ranks < 1:
+        yield Problem((*path, "ranks"), "must be at least 1")
 
 
 def _speaks_tls(text: str) -> bool:

@@ -28,7 +28,6 @@ from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Dial, Upstream
 from router.dataplane.http.write_batcher import WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
-from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
 from router.dataplane.request.session_key import SessionKeys
@@ -59,6 +58,7 @@ from router.replica.config_mapping import (
     session_pools,
     sync_config,
 )
+from router.replica.kv_events import open_feedback, open_index, open_reader
 from router.replica.observers import open_observers
 from router.replica.parts import (
     Components,
@@ -69,7 +69,7 @@ from router.replica.parts import (
     PolicyParts,
     StateParts,
 )
-from router.replica.pod_registry import PodRegistry
+from router.replica.pod_registry import PodFollower, PodRegistry
 from router.replica.pod_updates import PodUpdates
 from router.replica.ports import PortParts, read_ports, retire_on_change
 from router.replica.state_listener import ReplicaStateListener
@@ -88,7 +88,6 @@ from statesync.engines.prober import Prober
 from statesync.engines.scraper import ScrapeListener, Scraper
 from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
-from statesync.prefix.index import PrefixIndex
 from statesync.store.lineage import digest
 from statesync.store.open import open_store
 from statesync.store.protocol import PolicyRecord, StateStore
@@ -150,7 +149,7 @@ def _state(core: CoreParts) -> StateParts:
     store = open_store(settings.state, sync_config(settings))
     # An announcement that no replica receives would still cost 1.5 us a request.
     announce, age_s = (store.announce, store.age_s) if store.shared else (None, None)
-    prefix = PrefixIndex(settings.prefix.max_bytes, settings.prefix.default_kv_tokens)
+    prefix = open_index(settings)
     strict = {
         pool.name
         for pool in settings.pools
@@ -192,8 +191,10 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     scraper = Scraper(scrape_config(settings.scrape), listener, state.store, accesses, clock=core.clock)
     held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
     homes = SessionHomes(view, core.clock, held, routes.lacks) if held else None
-    pod_registry = PodRegistry(view, updates, routes, health, prober, scraper, models, state.store, homes=homes)
-    return PodParts(pod_registry, updates, health, prober, scraper, models)
+    kv_events = open_reader(settings, state.prefix, core.clock)
+    readers: list[PodFollower] = [scraper, models, state.store, *([kv_events] if kv_events is not None else [])]
+    pod_registry = PodRegistry(view, updates, routes, health, prober, *readers, homes=homes)
+    return PodParts(pod_registry, updates, health, prober, scraper, models, kv_events)
 
 
 def _policy(core: CoreParts, store: StateStore) -> PolicyParts:
@@ -274,7 +275,7 @@ def _dataplane(
             unsettled=pods.health.unsettled,
             tap=observers.tap,
             ended=observers.tracer.ended if observers.tracer is not None else None,
-            learn=PrefixFeedback(state.prefix_accuracy).learn,
+            learn=open_feedback(state.prefix, state.prefix_accuracy, pods.kv_events, core.clock),
             targets=TargetResolver(settings.targets),
             lists=pods.models,
             owners=StateOwners(state.store),

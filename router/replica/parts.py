@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from router.access.limit_sharing import LimitSharing
 from router.access.sources import AccessSources
@@ -42,6 +42,9 @@ from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
 from statesync.store.protocol import StateStore
+
+if TYPE_CHECKING:
+    from statesync.kv_events.reader import KvEventReader
 
 
 class CoreParts(NamedTuple):
@@ -89,6 +92,8 @@ class PodParts(NamedTuple):
     prober: Prober
     scraper: Scraper
     models: ModelReader
+    kv_events: KvEventReader | None
+    """None where no pool has `kv_events`."""
 
 
 class PolicyParts(NamedTuple):

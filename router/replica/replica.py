@@ -125,6 +125,8 @@ class Replica:
             spawn(parts.policy.trial_monitor.run(), "trials"),
             spawn(parts.policy.plugins.run(), "plugins"),
         ]
+        if parts.pods.kv_events is not None:
+            self._background.append(spawn(parts.pods.kv_events.run(), "kv-events"))
         files: list[Followed] = [*parts.control.tokens.files, *[port.files for port in parts.ports.tls]]
         if (access := parts.dataplane.access) is not None:
             files += access.files

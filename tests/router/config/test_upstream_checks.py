@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 from router.config.upstream_checks import api_key, upstream_problems
-from router.settings import Health, Pool, PoolUpstream, Scrape, Settings, UpstreamTls
+from router.settings import Health, KvEvents, Pool, PoolUpstream, Scrape, Settings, UpstreamTls
 from tests.fakes.certificates import Authority
 from tests.fakes.each_case import each_case
 from tests.fakes.programs import need
@@ -76,6 +79,33 @@ def test_each_mistake_is_named(upstream: PoolUpstream, key: str, word: str) -> N
     assert where == f"pools[0].upstream.{key}"
     assert word in message
     assert severity == "error"
+
+
+@each_case(
+    ("events", "key", "word"),
+    [
+        (KvEvents(endpoint="{host}:5557"), "endpoint", "write it as tcp://{host}:5557"),
+        (KvEvents(endpoint=""), "endpoint", "write it as tcp://{host}:5557"),
+        (KvEvents(replay="tcp://{host}"), "replay", "is no address"),
+        (KvEvents(endpoint="tcp://{host}:65535", ranks=2), "endpoint", "no port for each of 2 ranks"),
+        (KvEvents(endpoint="tcp://{host}:0"), "endpoint", "no port"),
+        (KvEvents(ranks=0), "ranks", "at least 1"),
+    ],
+)
+def test_addresses_of_events_are_checked(events: KvEvents, key: str, word: str) -> None:
+    found = _found(Pool(name="p", pods=["a:1"], kv_events=events))
+    assert [(where, word in message) for where, message, _ in found] == [(f"pools[0].kv_events.{key}", True)]
+
+
+def test_events_without_a_replay_are_right_and_without_the_package_are_a_mistake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = Pool(name="p", pods=["a:1"], kv_events=KvEvents(replay="", ranks=4))
+    assert _found(pool) == []
+    monkeypatch.setitem(sys.modules, "zmq", None)
+    ((where, message, _),) = _found(pool)
+    assert where == "pools[0].kv_events"
+    assert "pip install 'turnout[kv-events]'" in message
 
 
 def test_a_path_on_another_port_of_a_socket_is_a_mistake() -> None:

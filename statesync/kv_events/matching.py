@@ -1,0 +1,124 @@
+"""Finds which stored blocks belong to which answer. Pure.
+
+Events name no request. An answer says how many tokens its prompt had, how many of them were cached, and how many tokens
+it has itself: a run of stored blocks that begins where the cached part ends and is as long as the rest belongs to it,
+if there is only one. Where several requests of one shape run at the same time, none of them is taken.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from statesync.kv_events.held import HeldBlocks, Run
+from statesync.kv_events.paths import PromptChain, PromptPath, PromptPaths
+
+SETTLE_S: Final = 0.05
+"""Seconds from an answer's end until its last blocks' events have come."""
+
+PATIENCE_S: Final = 1.0
+"""Seconds after which an answer without a run is given up."""
+
+WAITING: Final = 1024
+"""Answers that may wait for their runs."""
+
+
+class Answered(NamedTuple):
+    """An answer that is complete."""
+
+    chain: PromptChain
+    arrived_at: float
+    ended_at: float
+    prompt_tokens: int
+    cached_tokens: int
+    answer_tokens: int
+
+
+class AnswerMatcher:
+    """The answers of one pod, and the runs of its publishers."""
+
+    def __init__(self, paths: PromptPaths, held: Callable[[], list[HeldBlocks]]) -> None:
+        self._paths = paths
+        self._held = held
+        self._waiting: deque[Answered] = deque(maxlen=WAITING)
+        self.matched_total = 0
+        """Counter: answers whose blocks were found."""
+        self.missed_total = 0
+        """Counter: answers that stored blocks which could not be distinguished from others'."""
+
+    @property
+    def waiting(self) -> Sequence[Answered]:
+        """Answers whose blocks were not found yet."""
+        return self._waiting
+
+    def answered(self, answer: Answered) -> None:
+        """Note an answer; `settle` looks for its blocks."""
+        self._waiting.append(answer)
+
+    def settle(self, now: float) -> None:
+        """Match the answers that ended a while ago."""
+        for _ in range(len(self._waiting)):
+            answer = self._waiting[0]
+            if now - answer.ended_at < SETTLE_S:
+                return
+            self._waiting.popleft()
+            if self._match(answer):
+                self.matched_total += 1
+            elif now - answer.ended_at < PATIENCE_S:
+                self._waiting.append(answer)
+            else:
+                self.missed_total += 1
+
+    def _match(self, answer: Answered) -> bool:
+        known = self._paths.find(answer.chain)
+        parts = [part for held in self._held() for run in held.runs if (part := _part(answer, held, run)) is not None]
+        if known is not None:
+            before = [known.key(answer.cached_tokens // part.size - 1) for part in parts]
+            parts = [part for part, key in zip(parts, before, strict=True) if part.before == key] or parts
+        if len(parts) == 1:
+            parts[0].run.taken = True
+            self._learn(answer, known, parts[0].size, parts[0].keys)
+            return True
+        sizes = {held.block_size for held in self._held() if held.block_size}
+        whole = [size for size in sizes if answer.prompt_tokens // size == answer.cached_tokens // size]
+        if whole and known is not None:  # it stored nothing of its prompt
+            self._learn(answer, known, whole[0], array("Q"))
+        return bool(whole)
+
+    def _learn(self, answer: Answered, known: PromptPath | None, size: int, keys: array[int]) -> None:
+        cached, prompt = answer.cached_tokens // size, answer.prompt_tokens // size
+        first = cached
+        if known is not None and known.first <= cached <= known.depth:
+            first, keys = known.first, known.keys[: cached - known.first] + keys
+        if keys:
+            self._paths.learn(answer.chain, first, keys, prompt)
+
+
+class _Part(NamedTuple):
+    """The blocks of a run that a request may have stored."""
+
+    run: Run
+    keys: array[int]
+    before: int
+    """Key of the block before them; 0 at the beginning of a prompt."""
+    size: int
+    """Tokens a block."""
+
+
+def _part(answer: Answered, held: HeldBlocks, run: Run) -> _Part | None:
+    """The part of a run that has the time, the place and the length of what the request stored; None if there is
+    none."""
+    if run.taken or run.stored[-1][0] < answer.arrived_at:
+        return None
+    size = held.block_size
+    cached = answer.cached_tokens // size
+    least = answer.prompt_tokens // size - cached
+    most = (answer.prompt_tokens + answer.answer_tokens) // size - cached
+    for until in (answer.ended_at + SETTLE_S, answer.ended_at):  # the next turn may have begun right after the answer
+        start, stop = run.between(answer.arrived_at, until)
+        before = run.before(start)
+        if max(1, least) <= stop - start <= most and (before == 0) == (cached == 0):
+            return _Part(run, run.keys[start:stop], before, size)
+    return None

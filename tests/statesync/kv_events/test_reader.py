@@ -1,0 +1,119 @@
+"""KV events over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import pytest
+
+from schedulers.types import Pod, PodId
+from statesync.discovery.changes import PodChange
+from statesync.kv_events.precise_index import PreciseIndex, Publisher
+from statesync.kv_events.reader import KvEventReader, KvEventsConfig, endpoint_of
+from statesync.tasks import spawn
+from tests.fakes.kv_publisher import BLOCK, FakeKvPublisher
+from tests.fakes.kv_sockets import KvSockets
+
+POD = Pod(PodId("a"), "127.0.0.1:8000")
+TOKENS = list(range(10 * BLOCK))
+
+
+class Scene:
+    """An engine with sockets, and a reader that follows it."""
+
+    def __init__(self, sockets: KvSockets, *, replay: bool = True) -> None:
+        self.sockets = sockets
+        self.index = PreciseIndex(1 << 20, 1000)
+        config = KvEventsConfig(sockets.endpoint, sockets.replay if replay else "", "kv", 1)
+        self.reader = KvEventReader(self.index, {"pool": config})
+        self.reader.change_pods("pool", PodChange((POD,)))
+        self.reader.change_pods("another", PodChange((Pod(PodId("b"), "127.0.0.1:8001"),)))
+
+    @property
+    def publisher(self) -> Publisher:
+        return self.index.publishing[POD.id].publishers[0]
+
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Let the engine serve replays until something is so."""
+        while not reached():
+            self.sockets.serve()
+            await asyncio.sleep(0.001)
+
+
+def test_what_was_published_before_and_after_the_subscription_is_held() -> None:
+    async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
+        publisher.prompt(TOKENS)
+        scene = Scene(sockets)
+        task = spawn(scene.reader.run(), "reader")
+        await scene.until(lambda: scene.publisher.feed.in_step and sockets.subscribed())
+        assert list(scene.index.publishing) == [POD.id], "the other pool does not publish"
+        assert len(scene.publisher.held) == 10
+        sockets.send(publisher.prompt(list(range(100, 100 + 4 * BLOCK))))
+        await scene.until(lambda: len(scene.publisher.held) == 14)
+        publisher.prompt(list(range(200, 200 + BLOCK)))  # its batch is lost
+        sockets.send(publisher.prompt(list(range(300, 300 + BLOCK))))
+        await scene.until(lambda: len(scene.publisher.held) == 16)
+        assert scene.publisher.held.hashes() == publisher.cache.keys()
+        assert scene.reader.subscriptions()[0].batches_total == 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert not scene.index.publishing
+
+    run(play)
+
+
+def test_without_a_replay_it_goes_on_with_what_comes() -> None:
+    async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
+        publisher.prompt(TOKENS)
+        scene = Scene(sockets, replay=False)
+        task = spawn(scene.reader.run(), "reader")
+        await scene.until(sockets.subscribed)
+        sockets.send(publisher.prompt(list(range(100, 100 + 4 * BLOCK))))
+        await scene.until(lambda: len(scene.publisher.held) == 4)
+        assert not scene.publisher.held.complete
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(play)
+
+
+def test_what_is_no_event_is_not_used_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
+        scene = Scene(sockets)
+        task = spawn(scene.reader.run(), "reader")
+        await scene.until(lambda: scene.publisher.feed.in_step and sockets.subscribed())
+        sockets.send_raw(b"hello")
+        sockets.send_raw(b"hello")
+        await scene.until(lambda: scene.reader.subscriptions()[0].batches_total == 2)
+        assert not scene.publisher.held.complete
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(play)
+    assert [record.message for record in caplog.records if "no KV events of vLLM" in record.message]
+
+
+def test_a_pod_that_leaves_is_followed_no_more_and_one_without_a_host_never_is() -> None:
+    async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
+        scene = Scene(sockets)
+        scene.reader.change_pods("pool", PodChange((Pod(PodId("s"), "unix:/run/s.sock"),), (POD.id,)))
+        assert not scene.index.publishing
+
+    run(play)
+
+
+def test_ranks_publish_on_ports_one_after_the_other() -> None:
+    assert endpoint_of("tcp://{host}:5557", "10.0.0.1", 0) == "tcp://10.0.0.1:5557"
+    assert endpoint_of("tcp://{host}:5557", "fd00::1", 3) == "tcp://[fd00::1]:5560"
+    assert endpoint_of("", "10.0.0.1", 1) == ""
+
+
+def run(play: Callable[[FakeKvPublisher, KvSockets], object]) -> None:
+    async def bounded() -> None:
+        publisher = FakeKvPublisher(random.Random(1))
+        with KvSockets(publisher) as sockets:
+            await asyncio.wait_for(play(publisher, sockets), 60.0)  # type: ignore[arg-type]
+
+    asyncio.run(bounded())
