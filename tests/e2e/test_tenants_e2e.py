@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.needs("redis-server")]
 
 OFFER = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Key: a2V5", "Sec-WebSocket-Version: 13")
 TENANTS = [
-    {"name": "a", "models": ["chat-*"], "pools": ["open"], "policies": ["p2c"]},
+    {"name": "a", "models": ["chat-*"], "pools": ["open"], "policies": ["p2c", "session_affinity"]},
     {"name": "b", "targets": ["*"], "policies": ["*"], "default_pool": "closed"},
 ]
 
@@ -204,4 +204,28 @@ def test_usage_is_counted_by_tenant_on_the_control_port_only(replicas: Replicas)
     for tenant, model in (("a", "chat-1"), ("b", "big"), ("a", "big")):
         replicas.ask(tenant, 0, chat(model))
     assert [now - then for now, then in zip(counted(), before, strict=True)] == [1.0, 2.0, 1.0]
-    assert replicas.ask("a", 0, get("/metrics", "x-key: 1")).status == 404
+
+
+def test_nothing_of_the_control_port_is_on_the_inference_port_whoever_asks(replicas: Replicas) -> None:
+    described = replicas.gateways[0].control.get("/openapi.json").raise_for_status().json()
+    paths = {path.replace("{", "").replace("}", "") for path in described["paths"]} | {"/metrics", "/docs"}
+    assert {"/admin/pods", "/admin/keys", "/admin/state"} <= paths
+    for path in paths - {"/livez", "/readyz"}:
+        for tenant in ("a", "b"):
+            answer = replicas.ask(tenant, 0, get(path, "x-key: 1"))
+            assert answer.status == 404, path
+            assert b"tenant" not in answer.body
+
+
+def test_a_session_of_one_tenant_is_not_that_of_the_other(replicas: Replicas) -> None:
+    def pods(tenant: str, at: int, *headers: str) -> list[str]:
+        raw = [
+            chat("chat-1", "x-turnout-policy: session_affinity", f"x-session-id: {number}", *headers)
+            for number in range(12)
+        ]
+        return [replicas.ask(tenant, at, each).headers["x-turnout-pod"] for each in raw]
+
+    of_a, of_b = (pods(tenant, 0, "x-turnout-pool: open") for tenant in ("a", "b"))
+    assert set(of_a) == set(of_b) == set(replicas.open)
+    assert of_a != of_b
+    assert (pods("a", 1), pods("b", 1, "x-turnout-pool: open")) == (of_a, of_b)
