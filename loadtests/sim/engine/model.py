@@ -247,9 +247,11 @@ class Engine:
         live.held = list(ids[:hits])
         live.computed = hits * self.unit_tokens
         if live.cached_tokens is None:
-            live.cached_tokens = live.computed
+            live.cached_tokens = max(live.computed, min(live.request.transferred, live.target - 1))
             self.prefix_queries_tokens += live.request.prompt_tokens
             self.prefix_hits_tokens += live.computed
+            # The last token is always computed: its output is the first token of the answer.
+            live.computed = max(live.computed, min(live.request.transferred, live.target - 1))
             step.admitted.append((request_id, live.computed))
         self._running[request_id] = self._prefilling[request_id] = live
         return live

@@ -31,6 +31,8 @@ class EngineRequest(NamedTuple):
     """Seconds on the caller's clock; only its order is used, and only among requests of one priority."""
     priority: int = 0
     """Lower goes first, where the engine schedules by priority."""
+    transferred: int = 0
+    """Prompt tokens whose KV another engine computed and which were copied here before."""
 
 
 class StepResult(NamedTuple):

@@ -21,6 +21,7 @@ from loadtests.sim.simpod.chat import chat
 from loadtests.sim.simpod.completions import completion
 from loadtests.sim.simpod.errors import NOT_FOUND, WRONG_METHOD, WRONG_TYPE, ApiError, rejected
 from loadtests.sim.simpod.faults import INSTEAD, SPOILT, Fault, FaultSwitch, Outlet
+from loadtests.sim.simpod.kv_transfer import Start, Transfers
 from loadtests.sim.simpod.metrics import Meters
 from loadtests.sim.simpod.pump import Answer, Pump
 from loadtests.sim.simpod.response_store import Follower, Recorder, ResponseStore, complete
@@ -72,11 +73,14 @@ class PodApi:
         controls: Controls,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
         spans: Callable[[Request, Outlet], Outlet] | None = None,
+        transfers: Callable[[Start], Transfers] | None = None,
     ) -> None:
-        """`new_id` gives what follows `resp_` in the id of a new response; `spans` is `EngineSpans.outlet`."""
+        """`new_id` gives what follows `resp_` in the id of a new response; `spans` is `EngineSpans.outlet`;
+        `transfers` are to other pods."""
         self._spec, self._pump, self._meters, self._faults, self._controls = spec, pump, meters, faults, controls
         self._new_id = new_id
         self._spans = spans
+        self.transfers = transfers(self._infer) if transfers is not None else None
         self._store = ResponseStore()
         self.received: Counter[str] = Counter()
         """Requests by path, /sim/* left out."""
@@ -88,6 +92,8 @@ class PodApi:
     def handle(self, request: Request, connection: Connection, /) -> Exchange | None:
         """Answer now, or hand the request to the engine."""
         path = request.path
+        if path.startswith("/sim/kv/") and self.transfers is not None:
+            return self.transfers.read(path, connection)
         if path.startswith("/sim/"):
             control(request, path, connection, self._controls, remote=True)
             return None
@@ -136,7 +142,7 @@ class PodApi:
             return _Route(("POST",), lambda request, outlet: _whole(outlet, answer(_body(request), self._spec)))
 
         def infer(writer: Callable[[object, PodSpec], Script]) -> _Route:
-            return _Route(("POST",), lambda request, outlet: self._infer(writer(_body(request), self._spec), outlet))
+            return _Route(("POST",), lambda request, outlet: self._begin(writer, _body(request), outlet))
 
         return {path: infer(writer) for path, writer in WRITERS.items()} | {
             _RESPONSES: _Route(("POST",), self._respond),
@@ -171,6 +177,12 @@ class PodApi:
         query = b"?" + request.query if request.query else b""
         place = b"http://%b%b%b" % (request.headers.get(b"host", b"localhost"), other.encode(), query)
         outlet.whole(307, b"", b"", b"location: %b\r\n" % place)
+
+    def _begin(self, writer: Callable[[object, PodSpec], Script], given: object, outlet: Outlet) -> Exchange:
+        script = writer(given, self._spec)
+        if self.transfers is None or not isinstance(given, dict):
+            return self._infer(script, outlet)
+        return self.transfers.begin(given, script, outlet)
 
     def _infer(self, script: Script, outlet: Outlet) -> Answer:
         self._sequence += 1

@@ -27,6 +27,7 @@ from loadtests.sim.simpod.api import FaultRefused, PodApi, control
 from loadtests.sim.simpod.bodies import ChatBody
 from loadtests.sim.simpod.errors import NOT_FOUND
 from loadtests.sim.simpod.faults import Fault, FaultSwitch
+from loadtests.sim.simpod.kv_transfer import MODES, Start, Transfers
 from loadtests.sim.simpod.listener import Listener
 from loadtests.sim.simpod.metrics import Meters
 from loadtests.sim.simpod.pump import Pump
@@ -57,10 +58,12 @@ class SimPod:
         controlled: bool = False,
         by_priority: bool = False,
         otlp_endpoint: str = "",
+        kv_transfer: str = "",
     ) -> None:
         """`port` 0 takes a free one; `speed` divides all durations; `name` (default `sim-PORT`) is the value of
         `x-inference-pod`; `controlled` says that faults can also be switched elsewhere than on this port;
-        `by_priority` is vLLM's `--scheduling-policy priority`; `otlp_endpoint` its `--otlp-traces-endpoint`."""
+        `by_priority` is vLLM's `--scheduling-policy priority`; `otlp_endpoint` its `--otlp-traces-endpoint`;
+        `kv_transfer` is one of `kv_transfer.MODES`."""
         self.profile = PROFILES[profile] if isinstance(profile, str) else profile
         if by_priority:
             self.profile = self.profile._replace(by_priority=True)
@@ -70,6 +73,7 @@ class SimPod:
         self._models, self._speed, self._keepalive_s = tuple(models), speed, keepalive_s
         self._output_mean_tokens, self._controlled = output_mean_tokens, controlled
         self._otlp_endpoint = otlp_endpoint
+        self._kv_transfer = kv_transfer
         self._spans: EngineSpans | None = None
         self._listener = Listener(host, port)
         self._pump: Pump | None = None
@@ -114,9 +118,13 @@ class SimPod:
 
             self._spans = EngineSpans(self._otlp_endpoint, self.name)
         outlet = self._spans.outlet if self._spans is not None else None
-        self._api = PodApi(spec, self._pump, self._meters, self.faults, self, spans=outlet)
+        transfers = self._transfers if self._kv_transfer else None
+        self._api = PodApi(spec, self._pump, self._meters, self.faults, self, spans=outlet, transfers=transfers)
         await self._listener.serve(sock, self._api, self.name.encode(), self._keepalive_s)
         return self.port
+
+    def _transfers(self, start: Start) -> Transfers:
+        return Transfers(self._kv_transfer, start, lambda: (self._listener.host, self.port), self._speed)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -153,7 +161,7 @@ class SimPod:
     def state(self) -> dict[str, object]:
         """The body of GET /sim/state; `open_requests` counts those that are being answered, hung ones included."""
         engine, received, pump = self.engine, self.received, self._pump
-        fault = self.faults.fault
+        fault, transfers = self.faults.fault, self._api.transfers if self._api is not None else None
         return {
             "pod": self.name,
             "port": self.port,
@@ -173,6 +181,8 @@ class SimPod:
             "late_s": pump.late_s if pump else 0.0,
             "lost_s": pump.lost_s if pump else 0.0,
             "finished": dict(self._meters.finished),
+            "kv_sent": transfers.sent if transfers else 0,
+            "kv_received": transfers.received if transfers else 0,
             "fault": fault,
             "struck": self.faults.struck,
         }
@@ -223,6 +233,7 @@ async def run(
     control_port: int | None = None,
     by_priority: bool = False,
     otlp_endpoint: str = "",
+    kv_transfer: str = "",
     ready: Callable[[Sequence[SimPod]], None] = lambda pods: None,
 ) -> None:
     """Run a pod on each port until cancelled; `ready` is called when all listen. OSError if a port is taken."""
@@ -238,6 +249,7 @@ async def run(
             controlled=control_port is not None,
             by_priority=by_priority,
             otlp_endpoint=otlp_endpoint,
+            kv_transfer=kv_transfer,
         )
         for port in ports
     ]
@@ -284,6 +296,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--scheduling-policy", choices=("fcfs", "priority"), default="fcfs", help="priority: by the field of requests"
     )
     parser.add_argument("--otlp-traces-endpoint", default="", help="URL for the engines' spans (OTLP over HTTP)")
+    parser.add_argument("--kv-transfer", choices=MODES, default="", help="how prompts' blocks come from other pods")
     parser.add_argument("--control-port", type=int, help="switch the faults of all pods here as well")
     args = parser.parse_args(argv)
     if args.count < 1 or not args.speed > 0:
@@ -302,6 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         control_port=args.control_port,
         by_priority=args.scheduling_policy == "priority",
         otlp_endpoint=args.otlp_traces_endpoint,
+        kv_transfer=args.kv_transfer,
         ready=_announce,
     )
     try:

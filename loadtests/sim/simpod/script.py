@@ -49,11 +49,13 @@ class Choice(NamedTuple):
     """What a stream sends for a token, by its number; empty where a token sends nothing."""
     priority: int = 0
     """Lower goes first, where the engine schedules by priority."""
+    transferred: int = 0
+    """Prompt tokens that another engine computed."""
 
     def request(self, request_id: RequestId, arrived_at: float) -> EngineRequest:
         """The request to the engine."""
         sizes = self.prompt_tokens, self.block_ids, self.tokens
-        return EngineRequest(request_id, *sizes, arrived_at, self.priority)
+        return EngineRequest(request_id, *sizes, arrived_at, self.priority, self.transferred)
 
 
 class Script(NamedTuple):
