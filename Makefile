@@ -13,7 +13,7 @@ BIN := .venv/bin
 # Three test processes on two cores: tests also wait, for processes that they started and for time-outs.
 WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
-QUICK := not realtime and not vllm and not clients
+QUICK := not realtime and not vllm and not clients and not ray
 UNIT := -m "not slow and $(QUICK)"
 # More arguments for the program a target runs: make demo ARGS="--pods 8", make unit ARGS="-k prefix"
 ARGS ?=
@@ -65,12 +65,19 @@ test:  ## all checks and every test that does not need minutes of real time, set
 test-all: test test-realtime test-clients unit-other guard wheel test-compiled  ## the same, and what takes minutes of real time
 
 test-realtime: setup programs  ## upgrades, rolls, chaos and soaks in real time
-	$(BIN)/python -m pytest -n 2 -m "realtime and not vllm" $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "realtime and not vllm and not ray" $(ARGS)
 
 test-clients: setup  ## SDKs, agents, benchmarks and a browser that others wrote, direct and through the gateway
 	@scripts/ensure-programs ab chromium curl node npm
 	scripts/setup-clients "$(PYTHON)"
 	$(BIN)/python -m pytest -n 2 -m clients $(ARGS)
+
+test-ray: setup  ## policies inside Ray Serve: Ray, four replicas, Ray's own routers beside; 2 minutes, and Ray's packages once
+	@scripts/setup-venv .venv-ray "$(PYTHON)" ray
+	$(BIN)/python -m pytest -m ray $(ARGS)
+
+same-decisions: setup  ## a million requests and snapshots: gateway, Ray Serve's routers and simulator pick the same pods; 20 minutes
+	TURNOUT_DECISIONS=1000000 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/e2e/test_same_decisions.py $(ARGS)
 
 policy-model: setup programs  ## 10,000 random histories of three replicas and a Redis that fails: one record for every pool
 	TURNOUT_MODEL_RUNS=10000 $(BIN)/python -m pytest -q tests/chaos/test_policy_record_model.py $(ARGS)

@@ -6,8 +6,10 @@ Values are checked when the policy is built, so a policy with a bad parameter ca
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 from schedulers.errors import InvalidParams
@@ -62,6 +64,18 @@ def build(policy: type[Scheduler], given: Mapping[str, object]) -> Scheduler:
     except (TypeError, ValueError) as error:
         # A plugin's policy may have its own checks, and parameters without a default.
         raise InvalidParams(f"{_name(policy)}: {error}; {describe(policy)}") from error
+
+
+def fingerprint(name: str, policy: Scheduler) -> str:
+    """A digest of what decides: the policy and all its parameters, those left at their defaults included. Equal on two
+    hosts exactly if both decide alike. `name` is the registry's, which for a plugin has the digest of its source."""
+    inner: Any = policy
+    while (wrapped := getattr(inner, "policy", None) or getattr(inner, "scheduler", None)) is not None:
+        inner = wrapped  # a ready-made policy's own name, or a watchdog
+    values = {field.name: getattr(inner, field.name) for field in _fields(type(inner))}
+    values |= {field.name: float(values[field.name]) for field in _fields(type(inner)) if _kind(field) == "float"}
+    said = [name if "@" in name else str(inner.name), values]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=_plain).encode()).hexdigest()[:12]
 
 
 def lacks_default(policy: type[Scheduler]) -> list[str]:
@@ -122,6 +136,13 @@ def _kind(field: dataclasses.Field[Any]) -> str:
 def _fields(policy: type[Scheduler]) -> list[dataclasses.Field[Any]]:
     declared: Any = policy  # The registry lets only dataclasses in.
     return [field for field in dataclasses.fields(declared) if field.init]
+
+
+def _plain(value: object) -> object:
+    """A parameter that JSON has no form for."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence) else repr(value)
 
 
 def _name(policy: type[Scheduler]) -> str:

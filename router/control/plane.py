@@ -17,6 +17,7 @@ from router.plugins.samples import Samples
 from router.policy.controller import PolicyController
 from router.settings import Settings
 from router.telemetry.metrics import Metrics
+from schedulers.params import fingerprint
 from schedulers.protocols import Scheduler
 from schedulers.types import PodId
 from statesync.prefix.accuracy import PodAccuracy
@@ -161,7 +162,13 @@ def describe_policy(plane: ControlPlane, pool: str) -> dict[str, object]:
     """A pool's policy, and its state on this replica. Raises UnknownPool."""
     live = plane.policies.status(pool)
     waits_for = plane.policies.waits_for(pool)
-    return {**describe_record(live.record), "local": live.local, "waits_for": waits_for, "taken_out": live.taken_out}
+    return {
+        **describe_record(live.record),
+        "policy_digest": fingerprint(live.record.name, live.scheduler),
+        "local": live.local,
+        "waits_for": waits_for,
+        "taken_out": live.taken_out,
+    }
 
 
 def describe_record(record: PolicyRecord) -> dict[str, object]:

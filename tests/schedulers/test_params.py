@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import pytest
 
-from schedulers import params
+from schedulers import params, registry
 from schedulers.errors import InvalidParams
-from schedulers.params import check, parameter
+from schedulers.named import Named
+from schedulers.params import check, fingerprint, parameter
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
 from tests.fakes.each_case import each_case
 
@@ -122,3 +123,14 @@ def test_a_parameter_without_a_default_is_named() -> None:
     assert params.lacks_default(Picky) == []
     with pytest.raises(InvalidParams, match=r"demanding: .*'url'.*its parameters: url \(str\), depth"):
         params.build(Demanding, {})
+
+
+def test_a_fingerprint_says_whether_two_hosts_decide_alike() -> None:
+    plain = fingerprint("session_affinity", registry.create("session_affinity"))
+    assert plain == fingerprint("session_affinity", registry.create("session_affinity", {"balance_factor": 1.25}))
+    two = fingerprint("session_affinity", registry.create("session_affinity", {"balance_factor": 2}))
+    assert two == fingerprint("session_affinity", registry.create("session_affinity", {"balance_factor": 2.0}))
+    assert two != plain
+    named = Named("mine", registry.create("session_affinity", {"balance_factor": 2}))
+    assert fingerprint("mine", named) == two
+    assert fingerprint("mine@12345678", named) != two

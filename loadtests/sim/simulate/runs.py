@@ -14,6 +14,7 @@ from loadtests.sim.simulate.replicas import Replicas, Sharing
 from loadtests.sim.simulate.sessions import converse, sessions_of
 from loadtests.sim.simulate.traces import Arrival, Trace, TraceError
 from loadtests.sim.simulate.world import Outcome, World
+from schedulers.params import fingerprint
 
 SAMPLES: Final = 240
 """Samples of the pods' load over the length of the trace."""
@@ -78,6 +79,8 @@ class Run(NamedTuple):
     """Those that were lost or shed."""
     predictions: Sequence[Prediction] = ()
     """Of times to first token, by the gateways' cost model; none by peers."""
+    digest: str = ""
+    """Of the policy and its parameters (`schedulers.params.fingerprint`); empty for peers."""
 
 
 def with_kv_tokens(profile: EngineProfile, tokens: int) -> EngineProfile:
@@ -107,8 +110,13 @@ def simulate(trace: Trace, policy: str, case: Case, progress: Callable[[int], No
     ends = [each.at_s + each.e2e_s for each in outcomes]
     duration_s = max(ends, default=0.0)
     counts = world.lost, world.retried, world.shed
-    predictions = router.predictions if isinstance(router, Replicas) else ()
-    return Run(title(policy), outcomes, world.rejected, samples, duration_s, *counts, world.unserved, predictions)
+    predictions: Sequence[Prediction] = ()
+    digest = ""
+    if isinstance(router, Replicas):
+        predictions, digest = router.predictions, fingerprint(router.scheduler.name, router.scheduler)
+    return Run(
+        title(policy), outcomes, world.rejected, samples, duration_s, *counts, world.unserved, predictions, digest
+    )
 
 
 def new_world(case: Case, unit_tokens: int) -> World:

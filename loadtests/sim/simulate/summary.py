@@ -104,6 +104,8 @@ class Row(msgspec.Struct, frozen=True):
     """The same, the highest priority first."""
     predicted: Predicted | None = None
     """None of a peer."""
+    policy_digest: str = ""
+    """Of the policy and its parameters, as a gateway shows it; empty of a peer."""
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -158,6 +160,7 @@ def summarise(run: Run, case: Case) -> Row:
         goodput=goodput(run),
         goodput_by_priority=goodput_by_priority(run),
         predicted=predicted(run),
+        policy_digest=run.digest,
     )
 
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import httpx
 import pytest
 
+from schedulers import registry
+from schedulers.params import fingerprint
 from statesync.errors import StoreUnavailable
 from statesync.store.lineage import digest
 from statesync.store.policy_record import CanaryGuard
@@ -36,7 +38,9 @@ def test_a_policy_is_read_replaced_and_tagged_with_its_generation() -> None:
     async def talk(client: httpx.AsyncClient) -> None:
         before = await client.get("/admin/pools/default/policy")
         own = digest(replica.policies.record("default"))
-        assert before.json() == {**PLAIN, "digest": own, "waits_for": "", "taken_out": ""}
+        decides = fingerprint("p2c", registry.create("p2c"))
+        state = {"policy_digest": decides, "waits_for": "", "taken_out": ""}
+        assert before.json() == {**PLAIN, "digest": own, **state}
         assert before.headers["etag"] == '"0"'
         tag = {"if-match": before.headers["etag"]}
         body = {"policy": "round_robin", "params": {}}
