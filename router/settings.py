@@ -24,6 +24,7 @@ from router.policy_settings import PolicyGuard as PolicyGuard
 from router.policy_settings import PolicySpec as PolicySpec
 from router.policy_settings import TrialSettings as TrialSettings
 from router.upstream_settings import Disaggregation as Disaggregation
+from router.upstream_settings import Failover as Failover
 from router.upstream_settings import KvEvents as KvEvents
 from router.upstream_settings import PoolService as PoolService
 from router.upstream_settings import PoolSlo as PoolSlo
@@ -214,6 +215,7 @@ class Pool(Section, frozen=True):
     affinity: str = "prefer"
     """`prefer` or `hold`: then a request with a session waits for the session's own pod while that is full, failing or
     restarting, at most `limits.queue_timeout_s`, and is refused after that."""
+    failover: Failover = Failover()
     scale_from_zero_s: float = 0.0
     """How long a request waits for a pod while the pool has none that can be used; 0: it is refused at once."""
     labels: dict[str, str] = {}

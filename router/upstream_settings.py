@@ -124,3 +124,15 @@ class Disaggregation(Section, frozen=True):
     def prefill_pool(self) -> str:
         """The pool that `prefill` names; empty where it is a label."""
         return "" if "=" in self.prefill else self.prefill
+
+
+class Failover(Section, frozen=True):
+    """Streams of chats and completions that outlive their pod."""
+
+    mid_stream: bool = False
+    """A stream whose pod dies goes on on another one, which gets the prompt and the text so far. Needs engines that can
+    continue a message: vLLM and SGLang. Chunks of such streams carry the tokens so far on their way to the gateway."""
+    max_chars: int = 262144
+    """Of the text that is kept for each stream; a longer answer is not moved."""
+    max_moves: int = 4
+    """How often one stream may be moved, attempts that fail included: a request may be what its pods die of."""

@@ -26,6 +26,9 @@ _ZMQ = re.compile(r"tcp://[^\s/]+:([0-9]{1,5})")
 
 _LAST_PORT = 65535
 
+CONTINUING = ("auto", "vllm", "sglang")
+"""Engines that take the beginning of an answer and go on with it, and what may stand for them."""
+
 _FRAMING = frozenset(
     ("connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive")
 )
@@ -60,6 +63,7 @@ def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.enviro
         yield from _key(pool.upstream, environ, (*where, "upstream"))
         yield from _headers(pool.upstream, (*where, "upstream"))
         yield from _tls(pool, (*where, "upstream", "tls"))
+        yield from _failover(pool, (*where, "failover"))
         if pool.kv_events is not None:
             yield from _kv_events(pool.kv_events, (*where, "kv_events"))
 
@@ -150,6 +154,18 @@ def _kv_events(events: KvEvents, path: Path) -> Iterator[Problem]:
             yield Problem((*path, name), f"there is no port for each of {events.ranks} ranks from {port[1]} on")
     if events.ranks < 1:
         yield Problem((*path, "ranks"), "must be at least 1")
+
+
+def _failover(pool: Pool, path: Path) -> Iterator[Problem]:
+    failover = pool.failover
+    if failover.mid_stream and pool.engine not in CONTINUING:
+        able = ", ".join(CONTINUING)
+        yield Problem((*path, "mid_stream"), f"engine {pool.engine} cannot continue a message; one of {able} can")
+    if failover.mid_stream and pool.disaggregation is not None:
+        yield Problem((*path, "mid_stream"), "a pool with disaggregation moves no streams; leave one of the two out")
+    for name in ("max_chars", "max_moves"):
+        if getattr(failover, name) < 1:
+            yield Problem((*path, name), "must be at least 1; to move no stream, leave mid_stream off")
 
 
 def _speaks_tls(text: str) -> bool:

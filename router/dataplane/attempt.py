@@ -5,6 +5,7 @@ and starts the next attempt where one failed. `retry.py` decides which failures 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from router.access.limit_headers import without_limits
 from router.dataplane.completion import Completion
@@ -14,7 +15,7 @@ from router.dataplane.fallback import Fallbacks
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver
 from router.dataplane.prefix_feedback import MARK
-from router.dataplane.relay import Relay
+from router.dataplane.relay import Relay, RelayListener
 from router.dataplane.request.routes import Route
 from router.dataplane.retry import IDEMPOTENT, RULES, STATUSES, UNSENT, RetryBudget, RetryDecision, decide
 from router.dataplane.routing import Routing
@@ -25,6 +26,19 @@ from router.settings import HOLD
 from schedulers.types import PodId, Rejection
 from statesync.engines.health import Outcome
 from statesync.errors import NoRoutablePod, PoolSaturated
+
+
+class Mover(Protocol):
+    """Lets streams go on on other pods: `StreamMover`."""
+
+    def relay(self, listener: RelayListener, exchange: Exchange, placement: Placement, /) -> Relay:
+        """The relay of an attempt whose answer may be moved."""
+        ...
+
+    def moved(self, relay: Relay, failure: PodFailure, /) -> bool:
+        """The pod failed in the middle of its answer: whether the client gets the rest of it all the same. If not, the
+        message of the failure says why."""
+        ...
 
 
 class Attempts:
@@ -58,6 +72,8 @@ class Attempts:
         """Queues an exchange that waits for its own pod once more; the queue sets it."""
         self.pairs: PairSender | None = None
         """Sends the requests that two pods serve; None where no pool has `disaggregation`."""
+        self.mover: Mover | None = None
+        """Moves streams to other pods; None where no pool asks for it."""
         self.fallbacks = Fallbacks(deps, routing, self.place)
         self.budget = RetryBudget(self._retries, self._clock())
 
@@ -118,7 +134,11 @@ class Attempts:
         """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""
         if self.pairs is not None and self.pairs.takes(exchange, placement, fresh=fresh):
             return
-        relay = exchange.relay = Relay(self, exchange, placement)
+        if exchange.routed.movable is None or self.mover is None:
+            relay = Relay(self, exchange, placement)
+        else:
+            relay = self.mover.relay(self, exchange, placement)
+        exchange.relay = relay
         receiver = self.observed(exchange, relay)
         payload = self._identity.request(exchange, placement.pod)
         self.begun(exchange, relay, payload)
@@ -200,6 +220,8 @@ class Attempts:
         exchange, placement = relay.exchange, relay.placement
         routed = exchange.routed
         self._view.prefill_done(placement.charge)
+        if relay.last_at:
+            return  # another pod goes on with a stream that began earlier
         token = relay.sse and relay.status == 200
         if routed.arm is not None:
             routed.arm.first_byte(routed, now - exchange.arrived, token=token)
@@ -226,7 +248,7 @@ class Attempts:
         if outcome is not None:
             self._report_health(relay, outcome)
         try:
-            if self.try_again(relay, failure, relay.placement.pod.id):
+            if self.try_again(relay, failure, relay.placement.pod.id) or (relay.begun and self._moves(relay, failure)):
                 return
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
             self._completion.defect(relay.exchange)
@@ -235,6 +257,10 @@ class Attempts:
             self._completion.break_off(relay.exchange, relay, failure)
         else:
             self._completion.refuse(relay.exchange, failure)
+
+    def _moves(self, relay: Relay, failure: PodFailure) -> bool:
+        """Let another pod go on with an answer that the client has part of, where the pool wants that."""
+        return relay.exchange.routed.movable is not None and self.mover is not None and self.mover.moved(relay, failure)
 
     def _report_health(self, relay: Relay, outcome: Outcome) -> None:
         self._outcome(relay.placement.pod.id, outcome, self._clock())

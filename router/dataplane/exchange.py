@@ -65,6 +65,7 @@ class RoutedRequest:
         "info",
         "meter",
         "metrics",
+        "movable",
         "pins",
         "pool",
         "slo",
@@ -101,6 +102,8 @@ class RoutedRequest:
         """The times that it was promised; None without any."""
         self.meter: AnswerMeter | None = None
         """Measures the answer of an attempt against them."""
+        self.movable: MovableAnswer | None = None
+        """What is kept of a stream so that it outlives its pod; None where the pool does not move streams."""
 
     @property
     def line(self) -> str:
@@ -111,6 +114,14 @@ class RoutedRequest:
     def stream(self) -> bool:
         """Whether the client asked for a stream."""
         return self.call.stream
+
+
+class MovableAnswer(Protocol):
+    """A streamed answer that may go on on another pod: `failover/stream.py`."""
+
+    def original(self) -> bytes:
+        """The request as a pool gets it that does not move streams."""
+        ...
 
 
 class AnswerMeter(Protocol):

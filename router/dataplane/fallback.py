@@ -88,7 +88,8 @@ class Fallbacks:
     def _enter(self, exchange: Exchange, route: Route, state: FallbackState) -> bool:
         """Try one pool. `exchange.tried` keeps the pods that failed, and the deadline is not extended."""
         before, target = exchange.routed, exchange.target
-        routed = self._routing.routed_to(exchange, route, before.call, before.body, before.deadline)
+        body = before.body if before.movable is None else before.movable.original()
+        routed = self._routing.routed_to(exchange, route, before.call, body, before.deadline)
         exchange.routed = routed
         try:
             if self._place(exchange):

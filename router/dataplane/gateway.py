@@ -40,6 +40,11 @@ class Gateway:
         self._attempts = Attempts(deps, self._routing, self.completion)
         if deps.pairs is not None:
             self._attempts.pairs = deps.pairs(deps, self._attempts, self.completion)
+        if any(pool.failover.mid_stream for pool in deps.settings.pools):
+            from router.dataplane.stream_mover import StreamMover
+
+            mover = self._attempts.mover = StreamMover(deps, self._attempts.send)
+            self._routing.movable = mover.prepare
         self._queue = RequestQueue(deps, self._attempts, self.completion)
         self._stateful = StatefulRequests(
             deps, self._routing, self._attempts, self.completion, self._go_on, self._place_or_queue

@@ -4,7 +4,7 @@ settings; knows no pod and no load.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from router.access.tenants import EVERYTHING, Tenant
 from router.dataplane.deps import GatewayDeps
@@ -32,6 +32,8 @@ class Routing:
         self._targets = deps.targets
         self._metrics = deps.metrics
         self._slos = pool_slos(deps.settings.pools)
+        self.movable: Callable[[Exchange, RoutedRequest], None] | None = None
+        """Prepares requests whose streams may be moved; None where no pool does that. See `Mover`."""
 
     def understand(self, exchange: Exchange, *, looked: bool = False) -> None:
         """Read the body, find its pool and set `routed` and the deadline. Raises GatewayError for a bad request, and
@@ -114,6 +116,8 @@ class Routing:
             routed.slo = asked_slo(header_map, self._slos.get(route.pool, NO_SLO))
         elif self._slos:
             routed.slo = self._slos.get(route.pool)
+        if self.movable is not None:
+            self.movable(exchange, routed)
         return routed
 
 

@@ -41,6 +41,12 @@ _COUNTERS: _Rows = (
         ("pool", "reason"),
     ),
     (
+        "turnout_stream_moves",
+        "Streams whose pod died, in pools that move them, by result: moved, or why a stream could not be.",
+        lambda metrics: metrics.moves,
+        ("pool", "result"),
+    ),
+    (
         "turnout_ejections",
         "Pods taken out of routing after failures.",
         lambda metrics: metrics.ejections,

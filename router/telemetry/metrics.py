@@ -168,6 +168,7 @@ class Metrics:
         "ejections",
         "fallbacks",
         "gone",
+        "moves",
         "policy_failures",
         "rejections",
         "requests",
@@ -189,6 +190,8 @@ class Metrics:
         """By (pool, reason); pool is empty before one was chosen."""
         self.fallbacks: dict[tuple[str, str, str], int] = {}
         """By (from, to, reason): requests that fell back to another pool."""
+        self.moves: dict[tuple[str, str], int] = {}
+        """By (pool, result): streams whose pod died, `moved` or why they could not be."""
         self.policy_failures: dict[tuple[str, str, str], int] = {}
         """By (pool, policy, reason): requests at which a policy failed."""
         self.gone: dict[tuple[str, int], int] = {}
@@ -219,6 +222,10 @@ class Metrics:
     def count_retry(self, pool: str, reason: str) -> None:
         """A request goes to another pod because of `reason`."""
         self.retries[pool, reason] = self.retries.get((pool, reason), 0) + 1
+
+    def count_move(self, pool: str, result: str) -> None:
+        """The pod of a stream died: the stream was `moved`, or ended because of `result`."""
+        self.moves[pool, result] = self.moves.get((pool, result), 0) + 1
 
     def count_fallback(self, home: str, pool: str, reason: str) -> None:
         """A request of the pool `home` went to `pool` because of `reason`."""

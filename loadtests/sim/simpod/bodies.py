@@ -119,6 +119,9 @@ class ChatBody(Sampled):
     """`none`, `auto`, `required`, null, or an object that names a function; vLLM checks it before the other fields."""
     parallel_tool_calls: bool | None = True
     echo: bool = False
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    """The last message is the beginning of the answer."""
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
 

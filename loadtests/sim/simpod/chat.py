@@ -12,8 +12,8 @@ from loadtests.sim.simpod.errors import ApiError, rejected
 from loadtests.sim.simpod.forms import form_of
 from loadtests.sim.simpod.limits import check_sampling, check_stream_options, limit_of
 from loadtests.sim.simpod.logprobs import MOST
-from loadtests.sim.simpod.script import Choice, PodSpec, Script, Stream, model_of
-from loadtests.sim.simpod.text import Prompt, chat_text, prompt_of
+from loadtests.sim.simpod.script import Choice, PodSpec, Script, Stream, model_of, name_of
+from loadtests.sim.simpod.text import Prompt, chat_begun, chat_text, going_on, prompt_of
 from loadtests.sim.simpod.tools import Tool, call_of
 
 
@@ -24,7 +24,7 @@ def chat(given: object, spec: PodSpec) -> Script:
     check_stream_options(body)
     _check_logprobs(body)
     model = model_of(body.model, spec)
-    prompt = chat_prompt(body.messages, body.tools)
+    prompt = _begun_prompt(body) if body.continue_final_message else chat_prompt(body.messages, body.tools)
     field = "max_completion_tokens" if body.max_completion_tokens is not None else "max_tokens"
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     count = 1 if body.n is None else body.n
@@ -33,7 +33,7 @@ def chat(given: object, spec: PodSpec) -> Script:
     call = call_of(tools_of(body.tools or []), choice, body.messages, prompt.seed)
     ask = ask_of(body, limit, form_of(body), call)
     said = [draft(ask, prompt, spec, at) for at in range(count)]
-    reply = ChatReply(body, f"chatcmpl-{prompt.seed:016x}", model, prompt, said)
+    reply = ChatReply(body, f"chatcmpl-{name_of(prompt)}", model, prompt, said)
     events = reply.events if body.stream else lambda _: None
     choices = [
         Choice(prompt.tokens, ids_of(prompt, one, spec), one.tokens, one.finish, limit, events(at), body.priority)
@@ -46,6 +46,17 @@ def chat_prompt(messages: Sequence[object], tools: Sequence[FunctionTool] | None
     """The prompt that messages and tools make. ApiError for what is no message."""
     try:
         return prompt_of(chat_text(messages, tools=[tool.model_dump(exclude_none=True) for tool in tools or []]))
+    except ValueError as error:
+        raise ApiError(400, str(error), "BadRequestError", "messages") from None
+
+
+def _begun_prompt(body: ChatBody) -> Prompt:
+    """The prompt of a chat whose last message is the beginning of the answer. ApiError as vLLM's own checks."""
+    if body.add_generation_prompt:
+        message = "Cannot set both `continue_final_message` and `add_generation_prompt` to True."
+        raise rejected(message)
+    try:
+        return going_on(prompt_of(chat_begun(body.messages, [tool.model_dump() for tool in body.tools or []])))
     except ValueError as error:
         raise ApiError(400, str(error), "BadRequestError", "messages") from None
 

@@ -25,9 +25,10 @@ from loadtests.sim.simpod.script import (
     encode,
     event,
     model_of,
+    name_of,
     token_events,
 )
-from loadtests.sim.simpod.text import Prompt, pieces_of, prompt_of, token_id
+from loadtests.sim.simpod.text import Prompt, going_on, pieces_of, prompt_of, token_id
 
 _MOST_PROMPTS = 1024
 
@@ -48,7 +49,7 @@ def completion(given: object, spec: PodSpec) -> Script:
     check_sampling(body, limit, body.n)
     ask = ask_of(body, limit, form_of(body))
     said = [(prompt, draft(ask, prompt, spec, at)) for prompt in prompts for at in range(body.n)]
-    form = _Form(body, f"cmpl-{prompts[0].seed:016x}", model, prompts, said, echo_only)
+    form = _Form(body, f"cmpl-{name_of(prompts[0])}", model, prompts, said, echo_only)
     events = form.events if body.stream else lambda _: None
     choices = [
         Choice(prompt.tokens, ids_of(prompt, one, spec), one.tokens, one.finish, limit, events(at), body.priority)
@@ -60,9 +61,9 @@ def completion(given: object, spec: PodSpec) -> Script:
 def prompts_of(given: Any) -> list[Prompt]:
     """A text, token ids (each stands for four bytes), or a list of either."""
     if isinstance(given, str):
-        return [prompt_of(given.encode(errors="surrogatepass"))]
+        return [going_on(prompt_of(given.encode(errors="surrogatepass")))]
     if given and all(isinstance(token, int) for token in given):
-        return [prompt_of(b"".join((token & 0xFFFFFFFF).to_bytes(4, "little") for token in given))]
+        return [going_on(prompt_of(b"".join((token & 0xFFFFFFFF).to_bytes(4, "little") for token in given)))]
     if len(given) > _MOST_PROMPTS:
         raise rejected(
             f"prompt list length {len(given)} exceeds the maximum allowed count of {_MOST_PROMPTS}. To increase this "

@@ -91,8 +91,9 @@ def draft(ask: Ask, prompt: Prompt, spec: PodSpec, index: int = 0) -> Draft:
         return _cut(ask.call.arguments.decode(), cap)._replace(call=ask.call)
     if ask.form is not None:
         return _cut(formed(ask.form, seed), cap)
-    tokens, finish = _length(ask, seed, cap, spec)
-    text = answer_text(seed, tokens)
+    begun = prompt.begun // BYTES_PER_TOKEN
+    tokens, finish = _length(ask, seed, cap, spec, begun)
+    text = answer_text(seed, begun + tokens)[begun * BYTES_PER_TOKEN :]
     if ask.stops or ask.stop_ids:
         return _stopped(text, ask, finish)
     return Draft(text.decode(), pieces_of(text), finish)
@@ -104,10 +105,10 @@ def ids_of(prompt: Prompt, said: Draft, spec: PodSpec) -> list[int]:
     return chained_ids(prompt.text + answer, spec.profile.block_tokens)
 
 
-def _length(ask: Ask, seed: int, cap: int, spec: PodSpec) -> tuple[int, str]:
+def _length(ask: Ask, seed: int, cap: int, spec: PodSpec, begun: int) -> tuple[int, str]:
     if ask.ignore_eos:
         return cap, "length"
-    natural = max(answer_length(seed, spec.output_mean_tokens), ask.least)
+    natural = max(answer_length(seed, spec.output_mean_tokens) - begun, ask.least, 1)
     return (natural, "stop") if natural <= cap else (cap, "length")
 
 

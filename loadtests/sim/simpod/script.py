@@ -13,6 +13,7 @@ import msgspec
 from loadtests.sim.engine.profiles import EngineProfile
 from loadtests.sim.engine.types import EngineRequest, RequestId
 from loadtests.sim.simpod.errors import ApiError
+from loadtests.sim.simpod.text import Prompt
 
 CREATED = 1_795_332_843
 """The `created` stamp of every answer: a constant, so that answers to one prompt are equal byte for byte."""
@@ -76,6 +77,11 @@ class Stream(NamedTuple):
     """Events before the first token."""
     closing: Callable[[int], Sequence[bytes]]
     """Events after the last token."""
+
+
+def name_of(prompt: Prompt) -> str:
+    """What follows the prefix of an answer's id."""
+    return f"{prompt.seed + prompt.begun & 2**64 - 1:016x}"
 
 
 def token_events(pieces: Sequence[bytes], event: bytes, last: bytes) -> Callable[[int], bytes]:

@@ -23,6 +23,7 @@ _WORDS = (
 )
 VOCABULARY = tuple(b" " + word.encode() for word in _WORDS.split())
 """64 tokens, so that six bits of a hash choose one."""
+_NUMBERS = {word: number for number, word in enumerate(VOCABULARY)}
 
 _PAGE = 4096
 _BOOK = b"".join(VOCABULARY[xxhash.xxh3_64_intdigest(b"%d" % at) & 63] for at in range(_PAGE))
@@ -36,6 +37,8 @@ class Prompt(NamedTuple):
     tokens: int
     seed: int
     """64 bits that follow from the text: an answer's only randomness."""
+    begun: int = 0
+    """Bytes at its end that are the beginning of the answer; the seed follows from those before."""
 
     def token_ids(self) -> list[int]:
         """The numbers of its tokens, as `token_id` gives them: routers ask for those of long prompts."""
@@ -63,6 +66,29 @@ def chat_text(messages: Sequence[object], system: object = None, tools: object =
         parts.append(f"<|{message['role']}|>\n{content_text(message.get('content'))}{calls}\n")
     parts.append("<|assistant|>\n")
     return "".join(parts).encode(errors="surrogatepass")
+
+
+def chat_begun(messages: Sequence[object], tools: object = None) -> bytes:
+    """The same where the last message is the beginning of the answer."""
+    if not messages or not isinstance(messages[-1], dict):
+        raise ValueError("there is no message to continue")
+    return chat_text(messages[:-1], tools=tools) + content_text(messages[-1].get("content")).encode()
+
+
+def going_on(prompt: Prompt) -> Prompt:
+    """The prompt, as one that ends with the beginning of its own answer where it does: the next word is a function of
+    all words before it, as with a real engine at temperature 0. The longest such beginning counts."""
+    text = prompt.text
+    first = len(text)
+    while first >= BYTES_PER_TOKEN and text[first - BYTES_PER_TOKEN : first] in _NUMBERS:
+        first -= BYTES_PER_TOKEN
+    for at in range(first, len(text), BYTES_PER_TOKEN):
+        seed = xxhash.xxh3_64_intdigest(text[:at])
+        if seed & 63 == _NUMBERS[text[at : at + BYTES_PER_TOKEN]]:
+            begun = len(text) - at
+            if at and answer_text(seed, begun // BYTES_PER_TOKEN) == text[at:]:
+                return prompt._replace(seed=seed, begun=begun)
+    return prompt
 
 
 def content_text(content: object) -> str:

@@ -11,21 +11,18 @@ from typing import Final
 
 import msgspec
 
-from router.dataplane.failover.chunk_fields import ABSENT, Chunk, ChunkChoice, decode_chunk
+from router.dataplane.failover.chunk_fields import Chunk, ChunkChoice, ChunkDelta, decode_chunk
 
 DONE: Final = b"[DONE]"
 
 _JOINED: Final = 512
 """So many pieces of text are put together at once: a piece of its own costs 60 bytes."""
 
-_NULL: Final = b"null"
-
 
 class AnswerState:
     """An answer so far. After a move it goes on with the events of the next pod."""
 
     __slots__ = (
-        "_before",
         "_max_chars",
         "_pieces",
         "_solid",
@@ -42,7 +39,7 @@ class AnswerState:
         "owed",
         "prompt_tokens",
         "reason",
-        "since",
+        "sent_on",
         "tokens",
     )
 
@@ -52,8 +49,8 @@ class AnswerState:
         self._max_chars = max_chars
         self._trimmed = trimmed
         self._pieces: list[str] = []
-        self._before = 0
-        """Tokens that earlier pods made and that are in the text."""
+        self.sent_on = 0
+        """Tokens of the text that the present pod got."""
         self._solid = 0
         """`tokens` as it was at the end of the text that the next pod is sure to get."""
         self.chars = 0
@@ -75,10 +72,9 @@ class AnswerState:
         self.reason = ""
         """Why the answer cannot be moved, a key of `REASONS`; empty while it can."""
         self.moves = 0
+        """Pods that went on with it."""
         self.owed = ""
         """Blanks at the end of the text that the next pod makes once more."""
-        self.since = 0
-        """Chunks since the last move."""
 
     @property
     def text(self) -> str:
@@ -99,47 +95,48 @@ class AnswerState:
         try:
             chunk = decode_chunk(data)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            self._give_up("events")
+            self.give_up("events")
             return None
-        if bytes(chunk.error) != _NULL:
+        if chunk.error is not None:
             self.failed = _message_of(chunk.error)
             return None
         if not self.id:
             self.id, self.created = chunk.id, chunk.created
-        self.since += 1
         if chunk.usage is not None:
-            self.tokens = self._before + chunk.usage.completion_tokens
+            self.tokens = self.sent_on + chunk.usage.completion_tokens
             if not self.moves:
                 self.prompt_tokens = chunk.usage.prompt_tokens
         if chunk.choices:
             self._choice(chunk, chunk.choices[0], len(chunk.choices))
         return chunk
 
-    def go_on(self, owed: str) -> None:
-        """The text goes to another pod, without the blanks `owed` at its end."""
-        self._before = self.tokens = self._solid
+    def go_on(self, owed: str, *, again: bool = False) -> None:
+        """The text goes to another pod, without the blanks `owed` at its end; `again`: the one before sent nothing."""
+        self.sent_on = self.tokens = self._solid
         self.owed = owed
-        self.moves += 1
-        self.since = 0
+        self.moves += not again
         self.finished = self.done = False
         self.failed = ""
+
+    def give_up(self, reason: str) -> None:
+        """The answer is not moved any more, because of `reason`, a key of `REASONS`."""
+        if not self.reason:
+            self.reason = reason
+        self._pieces = []  # what is not moved needs no text
+        self.ids = []
 
     def _choice(self, chunk: Chunk, choice: ChunkChoice, count: int) -> None:
         delta = choice.delta
         if count > 1 or choice.index:
-            self._give_up("choices")
-        if choice.logprobs is not ABSENT and bytes(choice.logprobs) != _NULL:
-            self._give_up("logprobs")
+            self.give_up("choices")
+        if choice.logprobs is not None:
+            self.give_up("logprobs")
         text = choice.text
         if delta is not None:
             text = delta.content
             if delta.role is not None:
                 self.has_role = True
-            self._check(delta.tool_calls, "tools")
-            self._check(delta.function_call, "tools")
-            self._check(delta.reasoning, "reasoning")
-            self._check(delta.reasoning_content, "reasoning")
-            self._check(delta.refusal, "option")
+            self._check(delta)
         self._count(chunk, choice, text)
         if text and self.owed:
             text = self._without_owed(text)
@@ -149,12 +146,17 @@ class AnswerState:
                 choice.text = text
         if text and not self.reason:
             self._keep(text)
-        if choice.finish_reason is not ABSENT and bytes(choice.finish_reason) != _NULL:
+        if choice.finish_reason is not None:
             self.finished = True
 
-    def _check(self, value: msgspec.Raw, reason: str) -> None:
-        if value is not ABSENT and bytes(value) not in (_NULL, b"[]", b'""'):
-            self._give_up(reason)
+    def _check(self, delta: ChunkDelta) -> None:
+        """Give up for what a delta has besides text; an empty value is none."""
+        if delta.tool_calls or delta.function_call:
+            self.give_up("tools")
+        if delta.reasoning or delta.reasoning_content:
+            self.give_up("reasoning")
+        if delta.refusal:
+            self.give_up("option")
 
     def _count(self, chunk: Chunk, choice: ChunkChoice, text: str | None) -> None:
         ids = choice.token_ids
@@ -179,25 +181,15 @@ class AnswerState:
     def _keep(self, text: str) -> None:
         self.chars += len(text)
         if self.chars > self._max_chars:
-            self._give_up("size")
+            self.give_up("size")
             return
         pieces = self._pieces
         pieces.append(text)
         if len(pieces) >= _JOINED:
             self._pieces = ["".join(pieces)]
 
-    def _give_up(self, reason: str) -> None:
-        if not self.reason:
-            self.reason = reason
-        self._pieces = []  # what is not moved needs no text
-        self.ids = []
 
-
-def _message_of(error: msgspec.Raw) -> str:
+def _message_of(error: object) -> str:
     """What an engine says of its failure."""
-    try:
-        found = msgspec.json.decode(error)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return "error"
-    message = found.get("message") if isinstance(found, dict) else found
+    message = error.get("message") if isinstance(error, dict) else error
     return str(message)[:300] or "error"

@@ -4,10 +4,9 @@ A file of its own because mypyc cannot compile a msgspec Struct.
 
 from __future__ import annotations
 
-import msgspec
+from typing import Any
 
-ABSENT = msgspec.Raw(b"null")
-"""The value of a field that the chunk does not have."""
+import msgspec
 
 
 class ChunkUsage(msgspec.Struct, gc=False):
@@ -22,12 +21,12 @@ class ChunkDelta(msgspec.Struct, gc=False):
 
     role: str | None = None
     content: str | None = None
-    reasoning: msgspec.Raw = ABSENT
-    reasoning_content: msgspec.Raw = ABSENT
+    reasoning: Any = None
+    reasoning_content: Any = None
     """vLLM's and SGLang's older name."""
-    tool_calls: msgspec.Raw = ABSENT
-    function_call: msgspec.Raw = ABSENT
-    refusal: msgspec.Raw = ABSENT
+    tool_calls: Any = None
+    function_call: Any = None
+    refusal: Any = None
 
 
 class ChunkChoice(msgspec.Struct, gc=False):
@@ -36,8 +35,8 @@ class ChunkChoice(msgspec.Struct, gc=False):
     index: int = 0
     delta: ChunkDelta | None = None
     text: str | None = None
-    finish_reason: msgspec.Raw = ABSENT
-    logprobs: msgspec.Raw = ABSENT
+    finish_reason: Any = None
+    logprobs: Any = None
     token_ids: list[int] | None = None
 
 
@@ -48,7 +47,7 @@ class Chunk(msgspec.Struct, gc=False):
     created: int = 0
     choices: list[ChunkChoice] = []
     usage: ChunkUsage | None = None
-    error: msgspec.Raw = ABSENT
+    error: Any = None
 
 
 decode_chunk = msgspec.json.Decoder(Chunk).decode

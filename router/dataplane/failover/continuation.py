@@ -60,6 +60,8 @@ class Opened(NamedTuple):
     """The client asked for the usage at the end."""
     wants_counts: bool
     """The client asked for the usage in every chunk."""
+    options: bytes
+    """The client's own `stream_options`; empty without any."""
 
 
 class Continuation(NamedTuple):
@@ -79,8 +81,18 @@ def opened(path: bytes, body: bytes) -> Opened | NotMoved:
     asked = options if isinstance(options, dict) else {}
     usage = asked.get("include_usage") is True
     counts = usage and asked.get("continuous_usage_stats") is True
+    given = fields.get("stream_options")
     _put(fields, "stream_options", {**asked, **_USAGE_OPTIONS})
-    return Opened(msgspec.json.encode(fields), usage, counts)
+    return Opened(msgspec.json.encode(fields), usage, counts, b"" if given is None else bytes(given))
+
+
+def original(made: Opened) -> bytes:
+    """The client's request again, in other bytes: for a pool whose streams are not moved."""
+    fields = msgspec.json.decode(made.body, type=Fields)
+    del fields["stream_options"]
+    if made.options:
+        fields["stream_options"] = msgspec.Raw(made.options)
+    return msgspec.json.encode(fields)
 
 
 def continuation(path: bytes, body: bytes, state: AnswerState) -> Continuation | NotMoved:

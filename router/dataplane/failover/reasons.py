@@ -25,9 +25,9 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "size": "its text is longer than failover.max_chars",
         "ended": "its text is complete",
         "not_continued": "the other pod began anew instead of going on",
+        "refused": "the other pod refused to go on",
         "pinned": "only this pod has its state",
         "attempts": "too many pods failed it",
-        "budget": "the retry budget is used up",
         "no_pod": "no other pod has room",
         "time": "its time is over",
     }

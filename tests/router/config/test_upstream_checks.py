@@ -5,11 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from router.config.upstream_checks import api_key, upstream_problems
-from router.settings import Health, KvEvents, Pool, PoolUpstream, Scrape, Settings, UpstreamTls
+from router.settings import (
+    Disaggregation,
+    Failover,
+    Health,
+    KvEvents,
+    Pool,
+    PoolUpstream,
+    Scrape,
+    Settings,
+    UpstreamTls,
+)
 from tests.fakes.certificates import Authority
 from tests.fakes.each_case import each_case
 from tests.fakes.programs import need
@@ -152,3 +164,21 @@ def test_the_key_comes_from_the_file_or_the_variable(tmp_path: Path) -> None:
     key = api_key(PoolUpstream(api_key_env="KEY"), {"KEY": "from environment"})
     assert key is not None and key() == "from environment"
     assert api_key(PoolUpstream(), {}) is None
+
+
+def test_streams_are_moved_only_where_the_engine_can_go_on_with_them() -> None:
+    def found(**fields: Any) -> list[tuple[str, str]]:
+        pool = msgspec.structs.replace(_pool(PoolUpstream()), failover=Failover(mid_stream=True), **fields)
+        return [(where, message) for where, message, _ in _found(pool)]
+
+    assert found() == found(engine="vllm") == found(engine="sglang") == []
+    (where, message), *others = found(engine="ollama")
+    assert (where, others) == ("pools[0].failover.mid_stream", [])
+    assert "engine ollama cannot continue a message" in message
+    ((where, message),) = found(disaggregation=Disaggregation())
+    assert "a pool with disaggregation moves no streams" in message
+
+
+def test_limits_of_failover_are_numbers_from_one_on() -> None:
+    pool = msgspec.structs.replace(_pool(PoolUpstream()), failover=Failover(max_chars=0, max_moves=-1))
+    assert [where for where, _, _ in _found(pool)] == ["pools[0].failover.max_chars", "pools[0].failover.max_moves"]

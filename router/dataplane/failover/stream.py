@@ -1,0 +1,44 @@
+"""A request whose stream may be moved: its answer so far, and the request as the first pod got it. Pure."""
+
+from __future__ import annotations
+
+from router.dataplane.failover.answer_state import AnswerState
+from router.dataplane.failover.continuation import CHAT, Continuation, Opened, continuation, original
+from router.dataplane.failover.reasons import NotMoved
+from router.dataplane.failover.splice import Splice
+
+
+class MovableStream:
+    """One stream, from its request to its end."""
+
+    __slots__ = ("_opened", "_path", "attempts", "splice")
+
+    def __init__(self, path: bytes, opened: Opened, max_chars: int) -> None:
+        self._path = path
+        self._opened = opened
+        state = AnswerState(max_chars, trimmed=path == CHAT)
+        self.splice = Splice(state, wants_usage=opened.wants_usage, wants_counts=opened.wants_counts)
+        self.attempts = 0
+        """Attempts to move it."""
+
+    def original(self) -> bytes:
+        """The request as the client sent it."""
+        return original(self._opened)
+
+    def next_request(self) -> Continuation | NotMoved:
+        """What the next pod is asked."""
+        return continuation(self._path, self._opened.body, self.splice.state)
+
+
+class FixedStream:
+    """A stream that cannot be moved, in a pool that moves streams."""
+
+    __slots__ = ("_body", "why")
+
+    def __init__(self, body: bytes, why: NotMoved) -> None:
+        self._body = body
+        self.why = why
+
+    def original(self) -> bytes:
+        """The request as the client sent it."""
+        return self._body
