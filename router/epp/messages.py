@@ -122,12 +122,11 @@ def endpoint(address: str) -> str:
     return f"[{at.host}]:{at.port}" if ":" in at.host else f"{at.host}:{at.port}"
 
 
-def mutation_to(request: ProxyRequest, head: bytes, length: int, destination: str) -> HeaderMutation:
-    """What changes Envoy's request into the one that the gateway wrote, with this head and a body of this length, and
-    says where it goes."""
+def change_to(mutation: HeaderMutation, request: ProxyRequest, head: bytes, length: int, destination: str) -> None:
+    """Fill in what changes Envoy's request into the one that the gateway wrote, with this head and a body of this
+    length, and says where it goes."""
     first, *lines = head.split(b"\r\n")
     target = first.split(b" ")[1]
-    mutation = HeaderMutation()
     _set(mutation, DESTINATION, destination.encode())
     if length:
         _set(mutation, "content-length", b"%d" % length)  # Envoy drops it where the body may be changed
@@ -142,12 +141,13 @@ def mutation_to(request: ProxyRequest, head: bytes, length: int, destination: st
     for name in request.names - names:
         if name[:1] != b":" and name not in _ENVOYS and name[:12] != b"x-forwarded-" and REQUEST.get(name) != 0:
             mutation.remove_headers.append(name.decode("latin-1"))
-    return mutation
 
 
 def _set(mutation: HeaderMutation, name: str, value: bytes) -> None:
-    option = mutation.set_headers.add()
-    option.header.key, option.header.raw_value, option.append_action = name, value, OVERWRITE
+    option = mutation.set_headers.add(append_action=OVERWRITE)
+    header = option.header
+    header.key = name
+    header.raw_value = value
 
 
 def streamed(body: bytes, *, end: bool) -> Iterable[CommonResponse]:
@@ -158,25 +158,19 @@ def streamed(body: bytes, *, end: bool) -> Iterable[CommonResponse]:
         yield CommonResponse(body_mutation=BodyMutation(streamed_response=piece))
 
 
-def of_lines(lines: bytes) -> HeaderMutation:
-    """Header lines of the gateway's as a mutation."""
-    mutation = HeaderMutation()
+def set_lines(mutation: HeaderMutation, lines: bytes) -> None:
+    """Set the headers of these lines, but for those that are Envoy's own."""
     for line in lines.split(b"\r\n"):
-        if line:
-            name, _, value = line.partition(b": ")
+        name, _, value = line.partition(b": ")
+        if name and name not in _ENVOYS:
             _set(mutation, name.decode("latin-1"), value)
-    return mutation
 
 
 def immediate(answer: bytes) -> ProcessingResponse:
     """An answer that the gateway gives itself, whole, as Envoy's own."""
     head, _, body = answer.partition(b"\r\n\r\n")
     first, _, lines = head.partition(b"\r\n")
-    mutation = of_lines(lines)
-    for index in reversed(range(len(mutation.set_headers))):
-        if mutation.set_headers[index].header.key.encode() in _ENVOYS:
-            del mutation.set_headers[index]
     status = HttpStatus(code=int(first.split(b" ")[1]))
-    return ProcessingResponse(
-        immediate_response=ImmediateResponse(status=status, headers=mutation, body=body, details="turnout")
-    )
+    response = ImmediateResponse(status=status, body=body, details="turnout")
+    set_lines(response.headers, lines)
+    return ProcessingResponse(immediate_response=response)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from router.epp.ext_proc_pb2 import (
-    BodyMutation,
     BodyResponse,
     CommonResponse,
     HeadersResponse,
@@ -28,14 +27,14 @@ from router.epp.messages import (
     LB,
     BadMessage,
     ProxyRequest,
+    change_to,
     chunk,
     endpoint,
     immediate,
-    mutation_to,
-    of_lines,
     read_request,
     response_head,
     served_by,
+    set_lines,
     streamed,
 )
 from router.epp.wires import EndWire
@@ -182,14 +181,14 @@ class ExtProcStream:
             return self._refuse(call.refusal(InternalError("The endpoint picker failed; its log says why.")))
         self._pod = pod
         head, _, body = data.partition(b"\r\n\r\n")
-        change = CommonResponse(
-            header_mutation=mutation_to(request, head, len(body), destination), clear_route_cache=True
-        )
+        first = ProcessingResponse()
         if not self._bodiless and self._mode == BUFFERED:
-            change.body_mutation.CopyFrom(BodyMutation(body=body))
-            first = ProcessingResponse(request_body=BodyResponse(response=change))
+            change = first.request_body.response
+            change.body_mutation.body = body
         else:
-            first = ProcessingResponse(request_headers=HeadersResponse(response=change))
+            change = first.request_headers.response
+        change.clear_route_cache = True
+        change_to(change.header_mutation, request, head, len(body), destination)
         first.dynamic_metadata.fields[LB].struct_value.fields[DESTINATION].string_value = destination
         self._reply(first)
         if not self._bodiless and self._mode == FULL_DUPLEX:
@@ -201,13 +200,13 @@ class ExtProcStream:
     # The answer
 
     def _response_headers(self, message: ProcessingRequest) -> None:
-        change = CommonResponse()
+        reply = ProcessingResponse(response_headers=HeadersResponse())
         if self._call is not None and self._pod is not None:
             if by := served_by(message):
                 self._call.served(by)
-            change.header_mutation.CopyFrom(of_lines(self._call.response_lines()))
+            set_lines(reply.response_headers.response.header_mutation, self._call.response_lines())
             self._deliver_head(message.response_headers, self._pod)
-        self._reply(ProcessingResponse(response_headers=HeadersResponse(response=change)))
+        self._reply(reply)
 
     def _deliver_head(self, headers: HttpHeaders, pod: EndWire) -> None:
         end = headers.end_of_stream

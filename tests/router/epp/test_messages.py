@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import pytest
 
-from router.epp.ext_proc_pb2 import HeaderMap, HeaderValue, ProcessingRequest, ProcessingResponse
+from router.epp.ext_proc_pb2 import HeaderMap, HeaderMutation, HeaderValue, ProcessingRequest, ProcessingResponse
 from router.epp.messages import (
     BadMessage,
+    ProxyRequest,
+    change_to,
     chunk,
     endpoint,
     immediate,
-    mutation_to,
-    of_lines,
     read_request,
     response_head,
     served_by,
+    set_lines,
     streamed,
     subset_of,
 )
 from tests.fakes.ext_proc import CHAT, header_map, request_headers, response_headers, set_by
 
 POD_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 10.0.0.1:8000\r\ncontent-type: application/json\r\n"
+
+
+def mutation_to(request: ProxyRequest, head: bytes, length: int, destination: str) -> HeaderMutation:
+    mutation = HeaderMutation()
+    change_to(mutation, request, head, length, destination)
+    return mutation
 
 
 def test_the_wire_format_is_that_of_envoys_published_messages() -> None:
@@ -131,4 +138,6 @@ def test_an_answer_of_the_gateways_loses_its_framing() -> None:
 
 
 def test_lines_become_a_mutation() -> None:
-    assert set_by(of_lines(b"a: 1\r\nb: x: y\r\n")) == {"a": "1", "b": "x: y"}
+    mutation = HeaderMutation()
+    set_lines(mutation, b"a: 1\r\nb: x: y\r\nconnection: close\r\n")
+    assert set_by(mutation) == {"a": "1", "b": "x: y"}
