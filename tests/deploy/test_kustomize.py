@@ -24,8 +24,13 @@ from tests.fakes.rendered_manifests import (
 )
 
 NO_NAMESPACE = {"Namespace", "PriorityClass"}
-OF_THE_CHART = {"HTTPRoute", "PodMonitor"}
+OF_THE_CHART = {"PodMonitor"}
 """Custom resources that only the Helm chart makes."""
+CUSTOM = (
+    *("argoproj.io", "flagger.app", "gateway.networking.k8s.io", "inference.networking.k8s.io", "keda.sh"),
+    *("monitoring.coreos.com", "multicluster.x-k8s.io", "ray.io"),
+)
+"""The groups of custom resources."""
 
 
 def test_each_documented_setup_has_an_overlay() -> None:
@@ -65,12 +70,7 @@ def test_every_custom_resource_has_a_schema_and_every_schema_a_resource() -> Non
     built = [each for name in (*ALL, *BESIDE) for each in render(name).manifests]
     files = [*KUBERNETES.glob("components/*/*.yaml"), *(KUBERNETES.parent / "rollouts").glob("*.yaml")]
     parts = [each for path in files for each in yaml.safe_load_all(path.read_text())]
-    custom = {
-        each["kind"]
-        for each in (*built, *parts)
-        if each["apiVersion"].partition("/")[0]
-        in ("argoproj.io", "flagger.app", "keda.sh", "monitoring.coreos.com", "multicluster.x-k8s.io", "ray.io")
-    }
+    custom = {each["kind"] for each in (*built, *parts) if each["apiVersion"].partition("/")[0] in CUSTOM}
     assert custom | OF_THE_CHART == set(CRDS)
 
 
