@@ -6,10 +6,11 @@ Knows no connector: how blocks get from one pod to the other is the engines' mat
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 from schedulers import entropy
-from schedulers.policies.prefix_aware import costs_of, own_work, room_s
+from schedulers.policies.prefix_aware import own_work, room_s
 from schedulers.ttft import ANSWER_TOKENS, start_in
 from schedulers.types import (
     PREFIX_BLOCK_TOKENS,
@@ -62,9 +63,13 @@ def alone_is_sooner(request: RequestInfo, prefill: LoadSnapshot, decode: LoadSna
     """Whether a decode pod that computes the prompt itself costs less time than a prefill pod: that of the request's
     own first token, and that by which its prompt holds up the answers that the decode pod generates meanwhile."""
     now = max(request.arrived_at, prefill.taken_at, decode.taken_at)
-    alone = min([_alone_s(request, pod, load, now) for pod, load in decode.candidates if pod.id not in request.tried])
-    left = prefill.without(request.tried)
-    return left is None or alone < min(costs_of(request, left, None))
+    tried = request.tried
+    alone = min([_alone_s(request, pod, load, now) for pod, load in decode.candidates if pod.id not in tried])
+    soonest = min(
+        [_first_token_s(request, pod, load, now) for pod, load in prefill.candidates if pod.id not in tried],
+        default=math.inf,
+    )
+    return alone < soonest
 
 
 def decode_pod(request: RequestInfo, decode: LoadSnapshot, prefill: Pod) -> PodId | None:
@@ -86,9 +91,19 @@ def decode_pod(request: RequestInfo, decode: LoadSnapshot, prefill: Pod) -> PodI
     return pods[entropy.least(costs, request.entropy)].pod.id
 
 
-def _alone_s(request: RequestInfo, pod: Pod, load: PodLoad, now: float) -> float:
-    """Seconds until the first token on a decode pod, and those that the answers it generates lose, all together."""
+def _own_s(request: RequestInfo, pod: Pod, load: PodLoad) -> float:
+    """Seconds that the prompt takes on the pod."""
+    return own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * request.prefix_hits.get(pod.id, 0)) * load.pace_s
+
+
+def _first_token_s(request: RequestInfo, pod: Pod, load: PodLoad, now: float) -> float:
+    """Seconds until the pod would have the first token."""
     due, least = expected_outlook(load)
-    own_s = own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * request.prefix_hits.get(pod.id, 0)) * load.pace_s
-    decoding = max(0, load.inflight - load.prefilling)
-    return start_in(due, least, now) + own_s * (1 + decoding) + room_s(request, load)
+    return start_in(due, least, now) + _own_s(request, pod, load) + room_s(request, load)
+
+
+def _alone_s(request: RequestInfo, pod: Pod, load: PodLoad, now: float) -> float:
+    """The same on a decode pod, and what the answers that it generates lose meanwhile, all together."""
+    return _first_token_s(request, pod, load, now) + _own_s(request, pod, load) * max(
+        0, load.inflight - load.prefilling
+    )

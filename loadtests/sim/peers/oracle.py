@@ -49,7 +49,7 @@ class Oracle(Peer):
         steps = -(-(before.tokens + own.tokens) // budget)
         under_way = max(0.0, self.world.step_ends[pod] - now)
         queueing = under_way + before.seconds + own.seconds + steps * overhead
-        wait = _wait_for_blocks(engine, before.blocks + own.blocks, overhead)
+        wait = wait_for_blocks(engine, before.blocks + own.blocks, overhead)
         if not wait:
             return queueing
         return max(queueing, wait + before.seconds + own.seconds + OVERLAP * steps * overhead)
@@ -82,7 +82,7 @@ def _prefill_s(engine: Engine, tokens: int, cached: int) -> float:
     return profile.prefill_token_s * tokens + profile.attention_s * tokens * (cached + tokens / 2)
 
 
-def _wait_for_blocks(engine: Engine, needed: int, step_s: float) -> float:
+def wait_for_blocks(engine: Engine, needed: int, step_s: float) -> float:
     """Seconds until enough requests have ended; 0 where there is room."""
     short = needed - engine.kv.available
     if short <= 0:

@@ -114,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_fleet(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--pods", type=_at_least_one, metavar="N", help=f"simulated engines (default {PODS})")
+    add(
+        "--prefill-pods",
+        type=_at_least_one,
+        default=0,
+        metavar="N",
+        help="the first N pods only compute prompts for the others",
+    )
     add("--rate", type=_above_zero, default=1.0, metavar="X", help="factor on the trace's request rate (default 1)")
     add(
         "--profile",
@@ -190,9 +197,20 @@ def _case(given: argparse.Namespace) -> Case:
         mixed,
         given.event,
         given.closed_loop,
+        given.prefill_pods,
     )
+    _check_pairs(case)
     case.fleet()  # so that an impossible event is reported before the first policy has run
     return case
+
+
+def _check_pairs(case: Case) -> None:
+    if not case.prefill_pods:
+        return
+    if case.prefill_pods >= case.pods:
+        raise FleetError(f"--prefill-pods {case.prefill_pods} leaves none of {case.pods} pods to generate answers")
+    if case.events or case.sharing.replicas > 1 or case.restart_at_s is not None:
+        raise FleetError("--prefill-pods is played with one gateway and without events")
 
 
 def _trace(given: argparse.Namespace) -> Trace:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from loadtests.sim.peers.catalog import PEERS
+from loadtests.sim.simulate.pairs import PairGateway, PairOracle
 from loadtests.sim.simulate.replicas import Replicas, Sharing
 from loadtests.sim.simulate.world import Router, World
 from schedulers import registry
@@ -40,6 +41,21 @@ def contender(spec: str) -> Join:
     except UnknownPolicy as error:
         raise UnknownPolicy(f"{error}; and peers: {', '.join(PEERS)}; and best") from None
     return lambda world, unit_tokens, sharing, seed: Replicas(world, scheduler, unit_tokens, sharing, seed=seed)
+
+
+def pair_contender(spec: str, prefill_pods: int) -> Join:
+    """The same for a fleet whose first `prefill_pods` only compute prompts: a policy chooses among these; or `oracle`.
+
+    Raises UnknownPolicy, InvalidParams.
+    """
+    head, _, rest = spec.partition(":")
+    name = head.rpartition("=")[2]
+    if name == "oracle":
+        return lambda world, unit_tokens, sharing, seed: PairOracle(world, unit_tokens, prefill_pods, seed)
+    if name in PEERS:
+        raise InvalidParams(f"{spec!r}: this peer chooses one pod, and a fleet with prefill pods needs two")
+    scheduler = registry.create(name, _params(rest, spec))
+    return lambda world, unit_tokens, sharing, seed: PairGateway(world, scheduler, unit_tokens, prefill_pods, seed)
 
 
 def _params(text: str, spec: str) -> Mapping[str, object]:

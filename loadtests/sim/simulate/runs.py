@@ -7,8 +7,9 @@ from typing import Final, NamedTuple
 
 from loadtests.sim.engine.model import Engine
 from loadtests.sim.engine.profiles import H100_8B, EngineProfile
-from loadtests.sim.simulate.contenders import contender, title
+from loadtests.sim.simulate.contenders import contender, pair_contender, title
 from loadtests.sim.simulate.events import PodEvent, pods_with, schedule
+from loadtests.sim.simulate.pairs import PairWorld
 from loadtests.sim.simulate.replica import Prediction
 from loadtests.sim.simulate.replicas import Replicas, Sharing
 from loadtests.sim.simulate.sessions import converse, sessions_of
@@ -44,6 +45,8 @@ class Case(NamedTuple):
     """What happens to pods, after `rate`."""
     closed_loop: bool = False
     """Whether a session's next request waits for its last answer and a think time. Then `rate` is that of sessions."""
+    prefill_pods: int = 0
+    """Pods, the first ones, that only compute prompts for the others; 0: every pod serves whole requests."""
 
     def fleet(self) -> Sequence[EngineProfile]:
         """The profile of every pod, those that join at the end. Raises EventError."""
@@ -94,7 +97,7 @@ def simulate(trace: Trace, policy: str, case: Case, progress: Callable[[int], No
 
     `progress` is called with the number of requests that have arrived.
     """
-    join = contender(policy)
+    join = pair_contender(policy, case.prefill_pods) if case.prefill_pods else contender(policy)
     rated = trace.rated(case.rate)
     sessions = sessions_of(trace, case.rate) if case.closed_loop else []
     world = new_world(case, trace.unit_tokens)
@@ -126,7 +129,8 @@ def new_world(case: Case, unit_tokens: int) -> World:
         if unit_tokens % profile.block_tokens:
             block = profile.block_tokens
             raise TraceError(f"the trace's blocks of {unit_tokens} tokens are no multiple of {block}, the engine's")
-    return World(fleet, unit_tokens, later=len(fleet) - case.pods, cached_in_usage=case.cached_in_usage)
+    make = PairWorld if case.prefill_pods else World
+    return make(fleet, unit_tokens, later=len(fleet) - case.pods, cached_in_usage=case.cached_in_usage)
 
 
 def watch(world: World, interval_s: float) -> Sequence[Sample]:

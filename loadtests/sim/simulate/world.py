@@ -188,7 +188,7 @@ class World:
         self.serves[pod] = True
         self.started_at[pod] = self.now
 
-    def _send(self, number: int, request: _Open, router: Router) -> None:
+    def _send(self, number: int, request: _Open, router: Router, *, transferred: int = 0) -> None:
         pod, arrival, arrived = request
         if pod is None:
             self.lost += 1
@@ -199,7 +199,7 @@ class World:
             return
         prompt, answer = arrival.prompt_tokens, arrival.output_tokens
         # Engines take a lower number first, clients of the gateway a higher one.
-        sent = EngineRequest(number, prompt, arrival.units, answer, arrived, -arrival.priority)
+        sent = EngineRequest(number, prompt, arrival.units, answer, arrived, -arrival.priority, transferred)
         try:
             self.engine(pod).submit(sent)
         except RequestTooLong:
@@ -208,6 +208,24 @@ class World:
             self._call_on_end(number)
             return
         self._open[number] = request
+        self.wake(pod, router)
+
+    def send(
+        self,
+        number: int,
+        pod: int,
+        arrival: Arrival,
+        router: Router,
+        *,
+        arrived: float | None = None,
+        transferred: int = 0,
+    ) -> None:
+        """Send a request that arrived at that time, by default now, to a pod that has `transferred` of its prompt."""
+        at = self.now if arrived is None else arrived
+        self._send(number, _Open(pod, arrival, at), router, transferred=transferred)
+
+    def wake(self, pod: int, router: Router) -> None:
+        """The pod has got work."""
         if not self._stepping[pod]:
             self._step(pod, router)
 
