@@ -25,6 +25,9 @@ SILENT_S: Final = 120.0
 """Seconds in which a pod that fails its probes may be silent before its answers are ended: those that have begun, and
 those that no other pod can give."""
 
+MOVABLE_SILENT_S: Final = 10.0
+"""The same for a begun stream that can go on on another pod."""
+
 PROBE: Final = "probe"
 """Why a pod is kept in the rotation although it fails: see `HealthTracker`."""
 
@@ -63,10 +66,12 @@ class HandBack:
                 self._completion.defect(exchange)
 
     def _watch(self, exchange: Exchange, relay: AnswerRelay) -> None:
-        """Look at an exchange that stays with the pod once more after `SILENT_S`."""
+        """Look at an exchange that stays with the pod once more later."""
         if isinstance(relay, Relay) and relay not in self._watched:
             self._watched.add(relay)
-            asyncio.get_running_loop().call_later(SILENT_S, self._look, exchange, relay, relay.last_at)
+            movable = relay.begun and exchange.routed.movable is not None
+            silent_s = MOVABLE_SILENT_S if movable else SILENT_S
+            asyncio.get_running_loop().call_later(silent_s, self._look, exchange, relay, relay.last_at)
 
     def _look(self, exchange: Exchange, relay: Relay, last_at: float) -> None:
         """End an answer of which nothing came since `last_at`, if the pod still fails its probes."""
@@ -76,6 +81,11 @@ class HandBack:
             return
         if relay.last_at != last_at or not exchange.edge.writable:  # a slow client stops the reading from its pod
             self._watch(exchange, relay)
+            return
+        if relay.begun and exchange.routed.movable is not None:
+            relay.cancel()
+            gone = PodGone(f"Pod {pod} fails its probes and sent nothing for {MOVABLE_SILENT_S:g} s.")
+            self._attempts.failed(relay, gone)
             return
         message = f"Pod {pod} fails its probes and sent nothing for {SILENT_S:g} s."
         self._completion.give_up(exchange, PodGone(message, retry_after_s=1.0))

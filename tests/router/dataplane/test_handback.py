@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from router.dataplane.handback import SILENT_S
-from router.settings import Limits, Retries, Timeouts
+from router.dataplane.handback import MOVABLE_SILENT_S, SILENT_S
+from router.settings import Failover, Limits, Retries, Timeouts
 from schedulers.types import PodId
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, PodEnd, event, ok
 from tests.fakes.memory_gateway import Rig, one_pool
@@ -120,6 +120,22 @@ def test_an_answer_that_has_begun_ends_once_its_pod_was_silent_and_gone_for_long
         rig.passes(SILENT_S)
         assert b'"pod_gone"' in client.raw
         assert (client.answer().complete, pod.fate) == (False, "aborted")
+
+
+def test_a_stream_that_can_be_moved_leaves_a_silent_pod_that_is_gone_soon() -> None:
+    with Rig(one_pool(failover=Failover(mid_stream=True))) as rig:
+        proven(rig)
+        client = rig.asks(CHAT.replace(b"{", b'{"stream":true,', 1))
+        gone = rig.asked().sends(SSE_HEAD + event('{"id":"a","choices":[{"index":0,"delta":{"content":"Hel"}}]}'))
+        fails_its_probes(rig, gone.address)
+        rig.passes(MOVABLE_SILENT_S)
+        second = rig.asked()
+        assert gone.fate == "aborted"
+        assert b'"content":"Hel"' in second.request.body
+        ending = event('{"id":"b","choices":[{"index":0,"delta":{"content":"lo"},"finish_reason":"stop"}]}')
+        second.sends(SSE_HEAD + ending + event("[DONE]") + LAST_CHUNK)
+        assert client.answer().complete
+        assert rig.metrics.moves == {("main", "moved"): 1}
 
 
 def test_a_silent_answer_of_a_pod_that_is_well_again_goes_on() -> None:
