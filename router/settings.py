@@ -90,7 +90,8 @@ class Limits(Section, frozen=True):
 
 
 class Retries(Section, frozen=True):
-    """Another pod gets the request only before the first byte of an answer."""
+    """Another pod gets the request only before the first byte of an answer. While all others are full it waits for one
+    as a new request does, and after a second also for the pod that failed it."""
 
     attempts: int = 2
     """More attempts after the first."""

@@ -92,6 +92,8 @@ class Attempts:
         except NoRoutablePod as error:
             raise NoPodAvailable(f"No pod can take this request now: {error}.", retry_after_s=1.0) from None
         if isinstance(placed, Rejection):
+            if exchange.tried and self._others_are_full(exchange):
+                return False
             raise NoPodAvailable(
                 f"No pod of pool {routed.pool!r} can take this request now: {placed.reason}.",
                 retry_after_s=placed.retry_after_s,
@@ -103,6 +105,14 @@ class Attempts:
         # A kept-alive connection that breaks does not show whether the pod had the request already.
         self.send(exchange, placed, fresh=self._services is not None and self.only_once(exchange))
         return True
+
+    def _others_are_full(self, exchange: Exchange) -> bool:
+        """Whether a pod that failed the exchange has room and the others have none: it waits for one of them."""
+        pool = exchange.routed.pool
+        if pool in self._view.mixed:
+            return False
+        others = [each for each in self._view.statuses(pool) if not each.blockers and each.pod.id not in exchange.tried]
+        return bool(others) and all(each.limit is not None and each.load.inflight >= each.limit for each in others)
 
     def only_once(self, exchange: Exchange) -> bool:
         """Whether the request may reach a pod only once: sent again, it might be done twice (RFC 9110, 9.2.2)."""
@@ -297,7 +307,8 @@ class Attempts:
         return self._try_another_pod(relay, failure, pod, same_pool=decision is RetryDecision.ANOTHER_POD)
 
     def _wait_again(self, relay: Relay, failure: PodFailure) -> bool:
-        """Put an exchange whose own pod failed it back into that pod's queue. False when it has waited long enough."""
+        """Queue an exchange whose own pod failed it, or that another pod failed while the rest are full. False when it
+        has waited long enough."""
         exchange = relay.exchange
         if self.wait_again is None or not self.wait_again(exchange):
             return False
@@ -315,20 +326,22 @@ class Attempts:
 
     def _try_another_pod(self, relay: Relay, failure: PodFailure, pod: PodId, *, same_pool: bool) -> bool:
         """Place the exchange on a pod that was not tried yet, as `pod` was: of its own pool if `same_pool`, then of a
-        fall-back.
+        fall-back. It waits where those of its pool have no room: a failing pod has, and would get every request.
 
         False when there is none; then only `tried` has changed.
         """
         exchange, pool = relay.exchange, relay.exchange.routed.pool
         exchange.tried |= {pod}
-        placed = False
+        placed = waits = False
         if same_pool:
             try:
                 placed = self.place(exchange)
+                # A pair has a decode pod that may do without the other.
+                waits = not placed and type(relay) is Relay and self._others_are_full(exchange)
             except NoPodAvailable:
                 placed = False
         if not placed and not self.fallbacks.take(exchange, FAILED):
-            return False
+            return waits and self._wait_again(relay, failure)
         self._view.release(relay.placement.charge)
         self._metrics.count_retry(pool, failure.reason)
         return True

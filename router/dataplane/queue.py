@@ -18,7 +18,7 @@ LOOK_S: Final = 1.0
 """Seconds between two looks at whether those that wait can still be served in time."""
 
 AGAIN_S: Final = 1.0
-"""Seconds after which a pod that failed a request of its own session is tried again."""
+"""Seconds after which a pod that failed a request which waits is tried again."""
 
 
 class RequestQueue:
@@ -114,8 +114,8 @@ class RequestQueue:
         return any(status.routable for status in self._deps.view.statuses(pool))
 
     def wait_again(self, exchange: Exchange) -> bool:
-        """Queue an exchange whose own pod failed it, and try that pod again soon: it may restart before its health
-        says that it is gone. False once `wait_until` has passed, or if too many wait."""
+        """Queue an exchange that a pod failed, and allow that pod again soon: it may restart before its health says
+        that it is gone. False once `wait_until` has passed, or if too many wait."""
         now = self._deps.clock()
         until = exchange.wait_until or min(exchange.deadline or NEVER, now + self._deps.settings.limits.queue_timeout_s)
         if now >= until:
@@ -125,8 +125,13 @@ class RequestQueue:
         except Saturated:
             return False
         exchange.wait_until = exchange.edge.expires_at = until
-        asyncio.get_running_loop().call_later(AGAIN_S, self._serve_line, exchange.routed.line)
+        asyncio.get_running_loop().call_later(AGAIN_S, self._again, exchange, exchange.routed.line)
         return True
+
+    def _again(self, exchange: Exchange, line: str) -> None:
+        if exchange.queued:
+            exchange.tried = frozenset()
+        self._serve_line(line)
 
     def overdue(self, exchange: Exchange, now: float) -> None:
         """A time limit of the queue passed: try a fall-back, wait on until `wait_until`, or refuse the request."""

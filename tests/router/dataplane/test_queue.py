@@ -7,7 +7,7 @@ import pytest
 from router.lifecycle import Phase
 from router.settings import Limits, Pool
 from schedulers.types import Pod, PodId
-from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, event, ok, post
+from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, PodEnd, event, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
 POD = PodId("10.0.0.1:8000")
@@ -124,10 +124,83 @@ def test_a_failed_attempt_frees_room_for_the_queue() -> None:
     with full(pods=2) as rig:
         waiting = rig.asks()
         rig.asked().dies()
-        assert rig.admission.queued == 0
-        for _ in range(2):
+        assert rig.admission.queued == 1, "the one that failed waits in place of the one that waited"
+        for _ in range(3):
             rig.asked().sends(ok())
-        assert waiting.answer().status == 200
+        assert {client.answer().status for client in (*rig.clients, waiting)} == {200}
+
+
+def one_fails(limits: Limits | None = None) -> tuple[Rig, PodEnd, PodEnd]:
+    """Two pods, each at its limit of one request; returns the two as well, the last of which is going to fail."""
+    rig = full(limits, pods=2)
+    busy, failing = rig.net.made
+    return rig, busy, failing
+
+
+BUSY = ok(b"busy", status="429 Too Many Requests")
+
+
+def test_a_request_that_a_pod_failed_waits_like_a_new_one_while_the_others_are_full() -> None:
+    rig, busy, failing = one_fails()
+    with rig:
+        failing.sends(BUSY)
+        assert (rig.admission.queued, rig.load(failing).inflight, rig.clients[1].raw) == (1, 0, b"")
+        busy.sends(ok(b"first"))
+        moved = rig.asked()
+        assert moved.address == busy.address
+        moved.sends(ok(b"second"))
+        first, second = (client.answer() for client in rig.clients)
+        assert (first.body, second.body, second.headers["x-turnout-attempts"]) == (b"first", b"second", "2")
+        rig.assert_clean()
+
+
+def test_a_pod_that_failed_a_request_is_tried_again_soon_if_the_others_stay_full() -> None:
+    rig, busy, failing = one_fails()
+    with rig:
+        failing.dies()
+        assert len(rig.net.made) == 2
+        rig.passes(1.1)
+        again = rig.net.made[2]
+        assert again.address == failing.address
+        again.sends(ok(b"restarted"))
+        assert rig.clients[1].answer().body == b"restarted"
+        busy.sends(ok())
+        rig.assert_clean()
+
+
+def test_a_request_that_a_pod_fails_each_time_gets_its_last_answer() -> None:
+    rig, busy, failing = one_fails()
+    with rig:
+        for _ in range(3):
+            failing.sends(BUSY)
+            rig.passes(1.1)
+        assert (rig.clients[1].answer().status, rig.clients[1].answer().body) == (429, b"busy")
+        busy.sends(ok())
+        rig.assert_clean()
+
+
+def test_a_request_that_a_pod_failed_waits_no_longer_than_any_other() -> None:
+    rig, busy, failing = one_fails(Limits(queue_timeout_s=0.5))
+    with rig:
+        failing.dies()
+        rig.passes(0.6)
+        assert rig.clients[1].answer().status == 429
+        assert b'"pool_saturated"' in rig.clients[1].answer().body
+        busy.sends(ok())
+        rig.assert_clean()
+
+
+def test_a_request_that_a_pod_failed_is_refused_where_too_many_wait() -> None:
+    rig, _, failing = one_fails(Limits(max_queue=0))
+    with rig:
+        failing.sends(BUSY)
+        assert (rig.clients[1].answer().status, rig.clients[1].answer().body) == (429, b"busy")
+
+
+def test_a_request_that_the_only_pod_failed_does_not_wait() -> None:
+    with full() as rig:
+        rig.asked().sends(BUSY)
+        assert rig.clients[0].answer().body == b"busy"
 
 
 def test_the_queue_is_served_when_a_pod_joins() -> None:
