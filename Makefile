@@ -76,7 +76,7 @@ test-ray: setup  ## policies inside Ray Serve: Ray, four replicas, Ray's own rou
 	@scripts/setup-venv .venv-ray "$(PYTHON)" ray
 	$(BIN)/python -m pytest -m ray $(ARGS)
 
-same-decisions: setup  ## a million requests and snapshots: gateway, Ray Serve's routers and simulator pick the same pods; 20 minutes
+same-decisions: setup  ## gateway, endpoint picker, Ray Serve's routers and simulator pick the same pods for a million requests; an hour
 	TURNOUT_DECISIONS=1000000 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/e2e/test_same_decisions.py $(ARGS)
 
 policy-model: setup programs  ## 10,000 random histories of three replicas and a Redis that fails: one record for every pool

@@ -69,6 +69,7 @@ RAY = End(HERE, {"app.kubernetes.io/name": "ray", "app.kubernetes.io/component":
 OPERATOR = End("kuberay-system", {"app.kubernetes.io/name": "kuberay-operator"})
 RAY_WAYS = {
     "Ray's nodes talk": Way(RAY, RAY, 6379, True),
+    "Ray's head keeps its metadata in Redis": Way(RAY, REDIS, 6379, True),
     "KubeRay deploys the application": Way(OPERATOR, RAY, 8265, True),
     "a gateway asks a proxy": Way(GATEWAY, RAY, 8000, True),
     "a gateway reaches Ray's dashboard": Way(GATEWAY, RAY, 8265, False),

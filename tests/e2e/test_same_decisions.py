@@ -1,4 +1,4 @@
-"""One policy decides alike in every host: the gateway, Ray Serve's routers and the simulator.
+"""One policy decides alike in every host: the gateway, the endpoint picker, Ray Serve's routers and the simulator.
 
 `make same-decisions` does the same for a million requests.
 """

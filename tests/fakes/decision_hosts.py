@@ -25,13 +25,24 @@ from schedulers import registry
 from schedulers.params import fingerprint
 from schedulers.types import Pod, PodId
 from statesync.types import EngineReport
+from tests.fakes.ext_proc import (
+    CHAT,
+    OK,
+    Conversation,
+    PickerRig,
+    destination,
+    request_body,
+    request_headers,
+    response_body,
+    response_headers,
+)
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, Client, PodEnd, event, post
 from tests.fakes.memory_gateway import Rig
 
 BEGIN_S = 5.0
 """The first arrival is after it: at 0 are the engines' first reports."""
 
-UNIT_TOKENS = 128
+UNIT_TOKENS = 64
 RATE = 100.0
 """Requests a second."""
 
@@ -43,6 +54,18 @@ Report = Callable[[PodId, EngineReport], None]
 def prompt_of(arrival: Arrival) -> str:
     """Text that shares a prefix exactly where the units do."""
     return "".join([f"{unit:08x}" * (UNIT_TOKENS // 2) for unit in arrival.units])
+
+
+def body_of(arrival: Arrival) -> bytes:
+    """The request as a client sends it."""
+    return msgspec.json.encode({"model": MODEL, "prompt": prompt_of(arrival), "stream": True})
+
+
+def filled(rig: Rig, pods: int) -> str:
+    """Give the pool its pods; returns the digest of what decides."""
+    rig.pod_registry.on_pods("default", [Pod(PodId(f"pod-{at}"), f"10.0.0.{at + 1}:8000") for at in range(pods)])
+    live = rig.policies.live("default")
+    return fingerprint(live.record.name, live.scheduler)
 
 
 class DecisionHost(Protocol):
@@ -107,23 +130,16 @@ class GatewayHost:
 
     def __init__(self, rig: Rig, pods: int) -> None:
         self.rig = rig
-        rig.pod_registry.on_pods("default", [Pod(PodId(f"pod-{at}"), f"10.0.0.{at + 1}:8000") for at in range(pods)])
-        live = rig.policies.live("default")
-        self.digest = fingerprint(live.record.name, live.scheduler)
+        self.digest = filled(rig, pods)
         self._free: list[Client] = []
         self._open: dict[int, tuple[Client, PodEnd]] = {}
-
-    def at(self, now: float) -> None:
-        """The time is this."""
-        self.rig.wire.clock.now = now
 
     def place(self, number: int, arrival: Arrival) -> str:
         """See DecisionHost."""
         rig = self.rig
-        body = msgspec.json.encode({"model": MODEL, "prompt": prompt_of(arrival), "stream": True})
         client = self._free.pop() if self._free else rig.client()
         headers = (f"x-request-id: {number}", f"x-session-id: {arrival.session}")
-        client.sends(post(body, *headers, path="/v1/completions"))
+        client.sends(post(body_of(arrival), *headers, path="/v1/completions"))
         (pod,) = [end for end in rig.net.made if end.transport.sent]
         del pod.transport.sent[:]
         self._open[number] = client, pod
@@ -144,6 +160,36 @@ class GatewayHost:
         assert client.transport.sent.endswith(LAST_CHUNK)
         del client.transport.sent[:]
         self._free.append(client)
+
+    def report(self, pod: PodId, report: EngineReport) -> None:
+        """See DecisionHost."""
+        self.rig.updates.on_report(pod, report, 0.0)
+
+
+class PickerHost:
+    """An endpoint picker: requests are sent to it as Envoy does, in messages of ext_proc."""
+
+    def __init__(self, rig: Rig, pods: int) -> None:
+        self.rig = rig
+        self.digest = filled(rig, pods)
+        self._picker = PickerRig(rig)
+        self._open: dict[int, Conversation] = {}
+
+    def place(self, number: int, arrival: Arrival) -> str:
+        """See DecisionHost."""
+        headers = {**CHAT, ":path": "/v1/completions", "x-session-id": arrival.session, "x-request-id": str(number)}
+        talk = self._open[number] = self._picker.opens()
+        talk.sends(request_headers(headers), request_body(body_of(arrival)))
+        address = destination(talk.takes()[0])
+        return f"pod-{int(address.partition(':')[0].rpartition('.')[2]) - 1}"
+
+    def first_token(self, number: int) -> None:
+        """See DecisionHost."""
+        self._open[number].sends(response_headers(OK), response_body(b'data: {"choices":[{"text":"a"}]}\n\n'))
+
+    def finished(self, number: int) -> None:
+        """See DecisionHost."""
+        self._open.pop(number).sends(response_body(b"", end=True)).closes()
 
     def report(self, pod: PodId, report: EngineReport) -> None:
         """See DecisionHost."""
@@ -266,11 +312,19 @@ def arrivals(requests: int, seed: int, rate: float) -> Trace:
 def play(policy: PolicySpec, requests: int, *, pods: int = 6, seed: int = 1, deaf: str = "") -> Lockstep:
     """All hosts on a trace of so many requests; a snapshot is taken for each."""
     world = World([TINY] * pods, UNIT_TOKENS, cached_in_usage=False)
-    with Rig(Pool(name="default", models=[MODEL], policy=policy), pods=0) as rig:
-        rig.wire.clock.now = world.now
-        gateway = GatewayHost(rig, pods)
-        hosts: dict[str, DecisionHost] = {"gateway": gateway, "ray": RayRouterHost(policy, pods, world.clock)}
-        lockstep = Lockstep(world, policy, hosts, lambda: gateway.at(world.now))
+    pool = Pool(name="default", models=[MODEL], policy=policy)
+    with Rig(pool, pods=0) as rig, Rig(pool, pods=0) as pickers:
+
+        def set_time() -> None:
+            rig.wire.clock.now = pickers.wire.clock.now = world.now
+
+        set_time()
+        hosts: dict[str, DecisionHost] = {
+            "gateway": GatewayHost(rig, pods),
+            "epp": PickerHost(pickers, pods),
+            "ray": RayRouterHost(policy, pods, world.clock),
+        }
+        lockstep = Lockstep(world, policy, hosts, set_time)
         lockstep.deaf = deaf
         world.play(arrivals(requests, seed, RATE), lockstep)
     return lockstep

@@ -111,9 +111,15 @@ def no_pod_shares_its_node_s_namespaces_or_files(render: Render) -> Iterator[str
             yield f"{workload.name}: {sorted(shared)} {paths}"
 
 
+def scales_itself(workload: Workload) -> bool:
+    """Whether it is the head of a Ray cluster with Ray's autoscaler beside it."""
+    cluster = workload.owner["spec"].get("rayClusterConfig", {})
+    return bool(cluster.get("enableInTreeAutoscaling")) and workload.template is cluster["headGroupSpec"]["template"]
+
+
 def only_gateways_get_a_token_of_the_api_server(render: Render) -> Iterator[str]:
     for workload in render.workloads():
-        wants = workload.name == "turnout"
+        wants = workload.name == "turnout" or scales_itself(workload)
         if workload.spec.get("automountServiceAccountToken", True) is not wants:
             yield f"{workload.name}: {not wants}"
     for account in render.all("ServiceAccount"):
