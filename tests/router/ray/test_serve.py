@@ -24,7 +24,9 @@ def found() -> dict[str, Any]:
         [PYTHON, "-m", "tests.ray.python.compare"], cwd=ROOT, capture_output=True, text=True, timeout=540, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    read: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    # Ray may write on after it.
+    (line,) = [each for each in done.stdout.splitlines() if each.startswith('{"ray"')]
+    read: dict[str, Any] = json.loads(line)
     return read
 
 
