@@ -170,3 +170,32 @@ def test_what_is_no_message_is_a_400(messages: list[object]) -> None:
     with pytest.raises(ApiError) as caught:
         chat(body(messages=messages), SPEC)
     assert caught.value.status == 400
+
+
+@pytest.mark.parametrize("said", [1, 7, 19])
+def test_an_answer_that_is_continued_ends_as_the_undisturbed_one(said: int) -> None:
+    """At temperature 0 the next word is a function of all words before it."""
+    undisturbed = whole(chat(body(max_tokens=20), SPEC))
+    text = undisturbed["choices"][0]["message"]["content"]
+    begun = [*HI, {"role": "assistant", "content": text[: 4 * said]}]
+    asked = body(messages=begun, max_tokens=20 - said, continue_final_message=True, add_generation_prompt=False)
+    rest = whole(chat(asked, SPEC))
+    assert text[: 4 * said] + rest["choices"][0]["message"]["content"] == text
+    assert rest["usage"]["prompt_tokens"] == undisturbed["usage"]["prompt_tokens"] + said
+    assert rest["id"] != undisturbed["id"]
+
+
+def test_an_answer_that_is_continued_ends_where_the_undisturbed_one_does() -> None:
+    undisturbed = whole(chat(body(max_tokens=None, ignore_eos=False), SPEC))["choices"][0]
+    text = undisturbed["message"]["content"]
+    begun = [*HI, {"role": "assistant", "content": text[:8]}]
+    asked = body(messages=begun, max_tokens=None, ignore_eos=False) | {"continue_final_message": True}
+    rest = whole(chat(asked | {"add_generation_prompt": False}, SPEC))["choices"][0]
+    assert (text[:8] + rest["message"]["content"], rest["finish_reason"]) == (text, undisturbed["finish_reason"])
+
+
+def test_a_message_is_continued_or_a_new_one_begun() -> None:
+    with pytest.raises(ApiError, match="Cannot set both `continue_final_message` and `add_generation_prompt`"):
+        chat(body(continue_final_message=True), SPEC)
+    with pytest.raises(ApiError, match="no message to continue"):
+        chat(body(messages=[], continue_final_message=True, add_generation_prompt=False), SPEC)

@@ -64,3 +64,9 @@ def test_probabilities_are_listed_with_places_in_the_text() -> None:
 
 def test_a_limit_is_cut_to_what_fits_a_list_of_prompts() -> None:
     assert [one["finish_reason"] for one in choices(prompt=["a" * 32000, "b"], max_tokens=100)] == ["length"] * 2
+
+
+def test_a_prompt_with_the_beginning_of_its_answer_gets_the_rest() -> None:
+    text = choices(max_tokens=12)[0]["text"]
+    for said in (1, 5, 11):
+        assert choices(prompt="abcdefgh" + text[: 4 * said], max_tokens=12 - said)[0]["text"] == text[4 * said :]

@@ -3,7 +3,16 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.sim.simpod.text import answer_length, answer_text, chained_ids, chat_text, pieces_of, prompt_of
+from loadtests.sim.simpod.text import (
+    answer_length,
+    answer_text,
+    chained_ids,
+    chat_begun,
+    chat_text,
+    going_on,
+    pieces_of,
+    prompt_of,
+)
 
 SEEDS = st.integers(0, 2**64 - 1)
 
@@ -55,3 +64,17 @@ def test_content_may_be_in_parts_or_missing() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}, "b"]
     text = chat_text([{"role": "user", "content": parts}, {"role": "assistant", "content": None}])
     assert text == b'<|user|>\na{"type":"image_url","image_url":{"url":"x"}}b\n<|assistant|>\n\n<|assistant|>\n'
+
+
+@given(st.text(max_size=20), st.integers(1, 40), st.integers(1, 40))
+def test_the_next_word_follows_from_all_words_before_it(text: str, said: int, more: int) -> None:
+    prompt = going_on(prompt_of(f"{text}?".encode()))
+    answer = answer_text(prompt.seed, said + more)
+    longer = going_on(prompt_of(prompt.text + answer[: 4 * said]))
+    assert (longer.seed, longer.begun) == (prompt.seed, 4 * said)
+    assert longer.text[len(prompt.text) :] + answer_text(longer.seed, said + more)[longer.begun :] == answer
+
+
+def test_the_beginning_of_an_answer_is_the_last_message() -> None:
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "Hel"}]
+    assert chat_begun(messages) == chat_text(messages[:1]) + b"Hel"
