@@ -73,6 +73,8 @@ COMPILED = [
     "router/dataplane/request/state_refs.py",
     "router/dataplane/request/tenant_headers.py",
     "router/dataplane/request/tenant_routes.py",
+    "router/dataplane/resume/event_log.py",
+    "router/dataplane/resume/kept_stream.py",
     "router/dataplane/retry.py",
     "router/dataplane/routing.py",
     "router/dataplane/services.py",

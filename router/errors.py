@@ -244,6 +244,13 @@ class DrainTimeout(PodFailure):
     reason = "drain_timeout"
 
 
+class StreamLost(PodFailure):
+    """A stream to which its client came back, and which no replica can go on with. The message says why."""
+
+    reason = "stream_lost"
+    repeatable = False
+
+
 class VersionNotSupported(GatewayError):
     """HTTP of another version than 1.0 or 1.1."""
 
@@ -296,6 +303,7 @@ SHAPES: dict[type[GatewayError], ErrorShape] = {
     TotalTimeout: ErrorShape(504, UPSTREAM, "request_timed_out"),
     CutMidAnswer: ErrorShape(502, UPSTREAM, "pod_closed_connection"),
     DrainTimeout: ErrorShape(503, SERVER, "gateway_draining"),
+    StreamLost: ErrorShape(502, UPSTREAM, "stream_lost"),
     VersionNotSupported: ErrorShape(505, SERVER, "http_version_not_supported", closes=True),
     InternalError: ErrorShape(500, SERVER, "internal_error"),
 }

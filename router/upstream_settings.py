@@ -136,3 +136,9 @@ class Failover(Section, frozen=True):
     """Of the text that is kept for each stream; a longer answer is not moved."""
     max_moves: int = 4
     """How often one stream may be moved, attempts that fail included: a request may be what its pods die of."""
+    resume: bool = False
+    """Streams carry event ids, and a client that comes back to any replica with `Last-Event-ID` gets what it has missed
+    and the rest, also where its replica is gone: then a pod goes on with it as with `mid_stream`. Needs a `state` in
+    Redis."""
+    grace_s: float = 10.0
+    """With `resume`: how long a stream goes on after its client has left. 0 ends it at once, as without `resume`."""

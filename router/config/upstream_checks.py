@@ -26,6 +26,8 @@ _ZMQ = re.compile(r"tcp://[^\s/]+:([0-9]{1,5})")
 
 _LAST_PORT = 65535
 
+MOST_GRACE_S = 3600.0
+
 CONTINUING = ("auto", "vllm", "sglang")
 """Engines that take the beginning of an answer and go on with it, and what may stand for them."""
 
@@ -63,7 +65,7 @@ def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.enviro
         yield from _key(pool.upstream, environ, (*where, "upstream"))
         yield from _headers(pool.upstream, (*where, "upstream"))
         yield from _tls(pool, (*where, "upstream", "tls"))
-        yield from _failover(pool, (*where, "failover"))
+        yield from _failover(pool, settings, (*where, "failover"))
         if pool.kv_events is not None:
             yield from _kv_events(pool.kv_events, (*where, "kv_events"))
 
@@ -156,13 +158,17 @@ def _kv_events(events: KvEvents, path: Path) -> Iterator[Problem]:
         yield Problem((*path, "ranks"), "must be at least 1")
 
 
-def _failover(pool: Pool, path: Path) -> Iterator[Problem]:
+def _failover(pool: Pool, settings: Settings, path: Path) -> Iterator[Problem]:
     failover = pool.failover
     if failover.mid_stream and pool.engine not in CONTINUING:
         able = ", ".join(CONTINUING)
         yield Problem((*path, "mid_stream"), f"engine {pool.engine} cannot continue a message; one of {able} can")
     if failover.mid_stream and pool.disaggregation is not None:
         yield Problem((*path, "mid_stream"), "a pool with disaggregation moves no streams; leave one of the two out")
+    if failover.resume and settings.state.startswith("memory:"):
+        yield Problem((*path, "resume"), "needs a state that replicas share: set state to redis://...")
+    if not 0 <= failover.grace_s <= MOST_GRACE_S:
+        yield Problem((*path, "grace_s"), f"must be between 0 and {MOST_GRACE_S:g}")
     for name in ("max_chars", "max_moves"):
         if getattr(failover, name) < 1:
             yield Problem((*path, name), "must be at least 1; to move no stream, leave mid_stream off")

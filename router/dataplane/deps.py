@@ -10,6 +10,7 @@ from router.access.identity import AccessControl
 from router.dataplane.admission import Admission
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.exchange import AnswerRelay, Exchange, Placement
+from router.dataplane.http.edge import RequestHandler
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.upstream_connection import Receiver
 from router.dataplane.local_routes import LocalRoutes
@@ -60,6 +61,41 @@ class PairSender(Protocol):
         """Take back from these pods the prompts that they were to compute."""
 
 
+class AnswerEnds(Protocol):
+    """Ends exchanges: `Completion`."""
+
+    def refuse(self, exchange: Exchange, error: GatewayError) -> None:
+        """See `Completion`."""
+
+    def defect(self, exchange: Exchange) -> None:
+        """See `Completion`."""
+
+    def end(self, exchange: Exchange, status: int, error: GatewayError | None = None) -> None:
+        """See `Completion`."""
+
+
+class ResumableStreams(Protocol):
+    """Keeps streams for clients that come back: `StreamFollower`."""
+
+    def take(self, exchange: Exchange, /) -> bool:
+        """See `StreamFollower`."""
+        ...
+
+    def hand_over(self, exchange: Exchange, /) -> bool:
+        """See `StreamKeeper`."""
+        ...
+
+
+class ServeStreams(Protocol):
+    """Makes the part of the gateway that keeps streams: `StreamFollower.serve`."""
+
+    def __call__(
+        self, handler: RequestHandler[Exchange], completion: AnswerEnds, place: Callable[[Exchange], None], /
+    ) -> ResumableStreams:
+        """See `StreamFollower`."""
+        ...
+
+
 class GatewayDeps(NamedTuple):
     """What the gateway and its stages are built from."""
 
@@ -101,3 +137,5 @@ class GatewayDeps(NamedTuple):
     """Charges requests to their tenant's limits; None where `auth` is not configured."""
     pairs: Callable[..., PairSender] | None = None
     """Makes what sends requests to two pods: see `PairStage`; None where no pool has `disaggregation`."""
+    streams: ServeStreams | None = None
+    """See `StreamFollower.serve`; None where no pool has streams that are resumed."""

@@ -55,6 +55,7 @@ class Gateway:
         )
         self._misses = ModelMisses(deps, self._routing, self._attempts, self._queue, self.completion, self._looked)
         self._attempts.hold = self._misses.hold
+        self._streams = None if deps.streams is None else deps.streams(self, self.completion, self._place_or_queue)
         deps.view.on_headroom = self._queue.on_headroom
         self.pods_gone = HandBack(deps, self._attempts, self._queue, self.completion).pods_gone
         """Takes the pods that are gone by their probes: their requests without a byte of an answer move on."""
@@ -136,6 +137,8 @@ class Gateway:
     def _place_or_queue(self, exchange: Exchange) -> None:
         """Place the exchange on a pod of its pool or of a fall-back, or queue it. Raises GatewayError when no pod can
         take it, and RateLimitExceeded."""
+        if self._streams is not None and self._streams.take(exchange):
+            return
         if self._limits is not None:
             self._limits.admit(exchange)
         if exchange.tenant is not None and self._queue.line_up(exchange):
@@ -164,5 +167,8 @@ class Gateway:
     def cut_off(self) -> None:
         """End every request with an error, because the drain ran out of time."""
         for exchange in list(self._admission.active):
+            if self._streams is not None and self._streams.hand_over(exchange):
+                self.completion.end(exchange, 200)
+                continue
             failure = DrainTimeout("This gateway is going away and its drain time is over; try again.")
             self.completion.give_up(exchange, failure)

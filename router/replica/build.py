@@ -73,6 +73,7 @@ from router.replica.pod_registry import PodFollower, PodRegistry
 from router.replica.pod_updates import PodUpdates
 from router.replica.ports import PortParts, read_ports, retire_on_change
 from router.replica.state_listener import ReplicaStateListener
+from router.replica.streams import open_streams
 from router.replica.warmup import Warmup
 from router.settings import HOLD, LLM, Settings
 from router.telemetry.metrics import TTFT_BOUNDS_S, Metrics
@@ -257,6 +258,7 @@ def _dataplane(
     observers = open_observers(settings, core.name, core.clock, core.rng, state.view)
     access = open_access(settings, state.store, time.time)
     limits = _limits(core, state.store, access)
+    streams = open_streams(settings, state.store, network.deadlines, identity.error_headers)
     gateway = Gateway(
         GatewayDeps(
             settings=settings,
@@ -283,6 +285,7 @@ def _dataplane(
             access=access.control if access is not None else None,
             limits=TenantLimits(limits, core.clock, time.time) if limits is not None else None,
             pairs=_pairs(settings),
+            streams=streams.serve if streams is not None else None,
         )
     )
     pods.updates.on_probe_failed = gateway.pods_gone
@@ -294,9 +297,11 @@ def _dataplane(
         admit=gateway.admit if access is not None else None,
     )
     retire_on_change(ports.inference.tls, listener)
-    shared = limits if state.store.shared else None
-    sharing = LimitSharing(shared.shares, state.store, core.clock) if shared is not None else None
-    return GatewayParts(gateway, access, sharing, listener, observers)
+    return GatewayParts(gateway, access, _sharing(core, state.store, limits), listener, observers, streams)
+
+
+def _sharing(core: CoreParts, store: StateStore, limits: LimitRegistry | None) -> LimitSharing | None:
+    return LimitSharing(limits.shares, store, core.clock) if limits is not None and store.shared else None
 
 
 def _pairs(settings: Settings) -> Callable[..., PairSender] | None:

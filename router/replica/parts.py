@@ -44,6 +44,7 @@ from statesync.prefix.index import PrefixIndex
 from statesync.store.protocol import StateStore
 
 if TYPE_CHECKING:
+    from router.dataplane.resume.follower import StreamFollower
     from statesync.kv_events.reader import KvEventReader
 
 
@@ -119,6 +120,8 @@ class GatewayParts(NamedTuple):
     """None without limits of tenants, or without other replicas."""
     listener: Listener[Exchange]
     observers: Observers
+    streams: StreamFollower | None
+    """None where no pool has streams that are resumed."""
 
 
 class Components(NamedTuple):

@@ -136,6 +136,8 @@ class Replica:
         if (sharing := parts.dataplane.limit_sharing) is not None:
             await sharing.begin()
             self._background.append(spawn(sharing.run(), "limits"))
+        if (streams := parts.dataplane.streams) is not None:
+            self._background += [spawn(streams.run(), "followed-streams"), spawn(streams.keeper.run(), "kept-streams")]
         if not self.stop_asked.is_set():
             parts.core.lifecycle.enter(Phase.READY)
             if self._sockets is not None:
@@ -179,6 +181,8 @@ class Replica:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if parts.dataplane.streams is not None:
+            await parts.dataplane.streams.keeper.stop(parts.core.settings.sync.timeout_s)
         await self._flush_clients()
         parts.network.upstream.close()
         await parts.dataplane.observers.stop()

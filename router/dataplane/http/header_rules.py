@@ -68,6 +68,7 @@ REQUEST: dict[bytes, int] = _HOP_BY_HOP | {
     b"access-control-request-method": READ,
     b"access-control-request-headers": READ,
     b"access-control-request-private-network": READ,
+    b"last-event-id": KEEP | READ,
     b"traceparent": KEEP | READ,
     b"tracestate": KEEP | READ,
 }

@@ -26,6 +26,10 @@ key                 type    TTL        content; writers: readers
                                        `OWNERS` entries; own: every replica that is asked for an id it does not know
 {ns}:limit:<limit>  hash    2 min      token of a replica -> its share of the limit, `@` -> ms at which the level of
                                        a rate was zero; share_limits: the same
+{ns}:stream:<name>  string  1 min      log of a stream: its owner, then lines; the replica that serves it: the one to
+                                       which its client comes back
+{ns}:keeper:<owner> string  1 lease    exists while that process keeps streams; the same: as above
+{ns}:followed:<o>   set     5 s        logs of owner <o> that others read on; readers: <o>
 {ns}:epoch          string  none       random, another value means that Redis was emptied; first to register: joining
 {ns}:news:<db>      channel            every message of `messages.py`; all: all. <db>, as channels are per server
 
@@ -58,6 +62,9 @@ OWNER_TTL_S: Final = 7 * 86400.0
 
 LIMIT_TTL_S: Final = 120.0
 """TTL of a limit, in seconds after the last exchange about it: by then all of a minute's units have flowed back."""
+
+STREAM_TTL_S: Final = 60.0
+"""TTL of the log of a stream, in seconds after its last lines: for so long its client may come back."""
 
 LOCK_TTL_S: Final = 60.0
 """Seconds after which a checkpoint is given up and another replica may write one."""
@@ -115,6 +122,18 @@ class RedisKeys:
     def limit(self, name: str) -> str:
         """The shares of a limit."""
         return f"{self.prefix}limit:{name}"
+
+    def stream(self, name: str) -> str:
+        """The log of a stream."""
+        return f"{self.prefix}stream:{name}"
+
+    def keeper(self, owner: str) -> str:
+        """The sign of life of a process that keeps streams."""
+        return f"{self.prefix}keeper:{owner}"
+
+    def followed(self, owner: str) -> str:
+        """The logs of an owner that others read on."""
+        return f"{self.prefix}followed:{owner}"
 
     def __repr__(self) -> str:
         return f"<Keys {self.prefix}*>"

@@ -28,6 +28,7 @@ from statesync.store.redis.owners import SharedOwners
 from statesync.store.redis.presence import OwnPods
 from statesync.store.redis.scripts import SHARE_TRIAL
 from statesync.store.redis.session import NameTaken, Session
+from statesync.store.redis.streams import SharedStreams
 from statesync.tasks import spawn
 from statesync.types import EngineReport, InflightNumbers
 
@@ -192,6 +193,10 @@ class RedisStore:
         """Exchange shares of limits. Raises StoreUnavailable."""
         session, link = self._linked()
         return await _asked(grant_shares(link, self._keys, session.token, asks))
+
+    def streams(self) -> SharedStreams:
+        """The logs of streams that outlive their replica."""
+        return SharedStreams(self._keys, self._config.lease_s, lambda: self._linked()[1])
 
     def replicas(self) -> Sequence[ReplicaInfo]:
         """The live replicas, this one first."""

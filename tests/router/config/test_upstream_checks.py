@@ -182,3 +182,14 @@ def test_streams_are_moved_only_where_the_engine_can_go_on_with_them() -> None:
 def test_limits_of_failover_are_numbers_from_one_on() -> None:
     pool = msgspec.structs.replace(_pool(PoolUpstream()), failover=Failover(max_chars=0, max_moves=-1))
     assert [where for where, _, _ in _found(pool)] == ["pools[0].failover.max_chars", "pools[0].failover.max_moves"]
+
+
+def test_streams_are_resumed_from_a_state_that_replicas_share() -> None:
+    pool = msgspec.structs.replace(_pool(PoolUpstream()), failover=Failover(resume=True, grace_s=-1.0))
+    found = [(where, message.split(":")[0]) for where, message, _ in _found(pool)]
+    assert found == [
+        ("pools[0].failover.resume", "needs a state that replicas share"),
+        ("pools[0].failover.grace_s", "must be between 0 and 3600"),
+    ]
+    pool = msgspec.structs.replace(pool, failover=Failover(resume=True))
+    assert _found(pool, state="redis://localhost") == []

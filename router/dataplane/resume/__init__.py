@@ -1,0 +1,1 @@
+"""Streams that outlive the connection of their client, and the replica that serves them."""

@@ -1,0 +1,207 @@
+"""A stream of events as it is kept: an event a line, most of them without what all events of a stream repeat. Pure.
+
+The events of a stream differ by little but the text of a token. What two of them have in common at their beginning and
+at their end is written once, as a template; of an event that follows it, the line has only what stands between: 6 bytes
+in place of 250. Event ids name a position in the log, and carry the lines that the shared log may not have yet: a
+replica that is killed takes nothing along that a client has seen.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import Final, NamedTuple
+
+FULL: Final = b"\x01"
+"""Begins the line of an event that follows no template; its line feeds are `_FEED`."""
+_FEED: Final = b"\x02"
+TEMPLATE: Final = b"\x03"
+"""Begins the line of a template: what comes before and behind the text, with `_FEED` between and for line feeds."""
+END: Final = b"\x04"
+"""The line behind the last event."""
+LOST: Final = b"\x05"
+"""The line from which on the log is not true: the stream went on without being kept."""
+
+TAIL_BYTES: Final = 2048
+"""Most bytes of lines that an event id carries. It is a header of the request that resumes the stream."""
+_LEAST_COMMON: Final = 32
+"""Bytes that two events have in common, for a template."""
+_MOST_TEMPLATES: Final = 16
+
+_CONTROLS: Final = re.compile(rb"[\x00-\x05]")
+_EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_ID: Final = re.compile(rb"([A-Za-z0-9_-]{16})\.(\d{1,9})(?:\.([A-Za-z0-9+/=]*))?")
+
+
+class Unkeepable(ValueError):
+    """The stream has an event that cannot be a line of the log."""
+
+
+class EventId(NamedTuple):
+    """What `Last-Event-ID` says."""
+
+    stream: str
+    """The stream's unguessable name."""
+    events: int
+    """How many events the client has."""
+    tail: bytes | None
+    """Lines of the log before that position, as many as were not yet confirmed; None where they were too many."""
+
+
+def parse_id(value: bytes) -> EventId | None:
+    """The id, or None for one that this gateway did not give out."""
+    found = _ID.fullmatch(value.strip())
+    if found is None:
+        return None
+    try:
+        tail = None if found[3] is None else binascii.a2b_base64(found[3], strict_mode=True)
+    except binascii.Error:
+        return None
+    return EventId(found[1].decode(), int(found[2]), tail)
+
+
+def split_events(data: bytes) -> tuple[list[bytes], bytes]:
+    """The whole events in `data`, each with its blank line, and what is left behind them."""
+    events, at = list[bytes](), 0
+    for end in _EVENT_END.finditer(data):
+        events.append(data[at : end.end()])
+        at = end.end()
+    return events, data[at:]
+
+
+class LogWriter:
+    """Turns events into lines, and keeps those that the shared log has not confirmed."""
+
+    __slots__ = ("_last", "_least", "_templates", "events", "id_line", "prefix", "suffix", "unsaved")
+
+    def __init__(self, stream: str, events: int = 0) -> None:
+        self.id_line: Final = b"id: %b." % stream.encode()
+        self.events = events
+        """Events written so far."""
+        self.unsaved = b""
+        """Lines that the shared log may not have."""
+        self.prefix = b""
+        self.suffix = b""
+        self._least = 0
+        """Bytes of prefix and suffix."""
+        self._last = b""
+        """The event before, while there is no template."""
+        self._templates = 0
+
+    def follow(self, event: bytes) -> bytes:
+        """Write one event that follows the template; returns its `id` line, or nothing for any other bytes."""
+        prefix, suffix = self.prefix, self.suffix
+        if not self._least or len(event) < self._least or not event.startswith(prefix) or not event.endswith(suffix):
+            return b""
+        line = event[len(prefix) : len(event) - len(suffix)]
+        if b"\n" in line:
+            return b""  # two events
+        self.unsaved += line + b"\n"
+        self.events += 1
+        return self._id()
+
+    def add(self, event: bytes) -> bytes:
+        """Write an event with its blank line; returns its `id` line. Raises Unkeepable."""
+        line = self.follow(event)
+        if line:
+            return line
+        if _CONTROLS.search(event):
+            raise Unkeepable
+        last, self._last = self._last, event
+        # The first event has the role, so that the second one begins: only JSON has no control characters in its text.
+        if self.events > 1 and self._templates < _MOST_TEMPLATES and event.startswith(b"data: {"):
+            self._learn(last, event)
+        self.unsaved += FULL + event.replace(b"\n", _FEED) + b"\n"
+        self.events += 1
+        return self._id()
+
+    def end(self) -> None:
+        """Write that no event follows."""
+        self.unsaved += END + b"\n"
+
+    def give_up(self) -> None:
+        """Write no more: what follows in the log does not count."""
+        self.unsaved = LOST + b"\n"
+
+    def _id(self) -> bytes:
+        """The `id` line of the last event."""
+        if len(self.unsaved) > TAIL_BYTES:
+            return b"%b%d\n" % (self.id_line, self.events)
+        return b"%b%d.%b\n" % (self.id_line, self.events, binascii.b2a_base64(self.unsaved, newline=False))
+
+    def _learn(self, last: bytes, event: bytes) -> None:
+        """Make a template of what the event has in common with those before, if that is much."""
+        prefix = _common(self.prefix or last, event)
+        suffix = _common((self.suffix or last)[::-1], event[len(prefix) :][::-1])[::-1]
+        least = len(prefix) + len(suffix)
+        if least < max(_LEAST_COMMON, self._least // 2) or not suffix.endswith(b"\n"):
+            return
+        self.prefix, self.suffix, self._least = prefix, suffix, least
+        self._templates += 1
+        self.unsaved += TEMPLATE + prefix + _FEED + suffix.replace(b"\n", _FEED) + b"\n"
+
+
+def _common(one: bytes, other: bytes) -> bytes:
+    """With what both begin."""
+    size = min(len(one), len(other))
+    while one[:size] != other[:size]:
+        size -= 1
+    return one[:size]
+
+
+class LogReader:
+    """Turns lines into events."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        """Events read so far."""
+        self.ended = False
+        """Whether the end of the stream was read."""
+        self._prefix = b""
+        self._suffix = b""
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events of further bytes of the log. Raises Unkeepable where they are no lines."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        found = [event for line in lines if (event := self._event(line))]
+        self.events += len(found)
+        return found
+
+    def _event(self, line: bytes) -> bytes:
+        kind = line[:1]
+        if kind == TEMPLATE:
+            prefix, mark, suffix = line[1:].partition(_FEED)
+            if not mark:
+                raise Unkeepable
+            self._prefix, self._suffix = prefix, suffix.replace(_FEED, b"\n")
+            return b""
+        if kind == END:
+            self.ended = True
+            return b""
+        if kind == FULL:
+            return line[1:].replace(_FEED, b"\n")
+        if not self._prefix or kind in (LOST, b"\x00"):
+            raise Unkeepable
+        return self._prefix + line + self._suffix
+
+
+def missing_lines(id: EventId, events: int) -> bytes | None:
+    """The lines that a log with so many events lacks of those that the client has; None where the id does not say."""
+    if id.events <= events:
+        return b""
+    if id.tail is None or not id.tail.endswith(b"\n"):
+        return None
+    lines = [line + b"\n" for line in id.tail.split(b"\n")[:-1]]
+    known = events - (id.events - sum(map(_is_event, lines)))
+    if known < 0:
+        return None
+    at = 0
+    while known:
+        known -= _is_event(lines[at])
+        at += 1
+    return b"".join(lines[at:])
+
+
+def _is_event(line: bytes) -> bool:
+    return line[:1] not in (TEMPLATE, END)

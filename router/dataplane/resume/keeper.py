@@ -1,0 +1,276 @@
+"""The streams that this replica keeps: saves their logs in the shared store, and lets a stream go on for a while after
+its client has left. A stream that a client wants to go on with is `follower.py`'s.
+
+Nothing of a stream waits for the store. While it cannot be reached, streams go on, and what was not saved for too long
+is kept no longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from router.dataplane.exchange import Exchange
+from router.dataplane.http.deadlines import Deadlines
+from router.dataplane.http.edge import Edge, RequestHandler
+from router.dataplane.http.request_head import RequestHead
+from router.dataplane.resume.event_log import LogWriter
+from router.dataplane.resume.kept_stream import STREAM_BYTES, UNSAVED_BYTES, KeptStream
+from router.settings import Failover
+from statesync.errors import StoreUnavailable
+from statesync.streams import FREE, SAVED, TAKEN, StreamLines, StreamStore
+
+KEPT_BYTES: Final = 67_108_864
+"""Most bytes of logs that this replica has in the shared store: those of 4,000 answers of 2,000 tokens."""
+
+TTL_S: Final = 60.0
+"""Seconds after its last lines for which a log is there."""
+
+FLUSH_S: Final = 0.1
+"""Seconds between two writes. What is not written yet stands in the event ids."""
+
+OVER_S: Final = 10.0
+"""Seconds in which the last lines of a stream must be saved."""
+
+_LEAST_S: Final = 0.02
+"""Seconds between two writes, if one is urgent: a stream begins or ends."""
+
+_BEAT_S: Final = 1.0
+_TOGETHER: Final = 128
+"""Streams that are written by one command."""
+
+_log = logging.getLogger("turnout.streams")
+
+
+class StreamKeeper:
+    """Handles the requests of connections with a kept stream."""
+
+    def __init__(
+        self, store: StreamStore, owner: str, lease_s: float, pools: Mapping[str, Failover], deadlines: Deadlines
+    ) -> None:
+        self.store = store
+        self.owner = owner
+        """This process's name, which no other process has."""
+        self.pools = pools
+        """The pools whose streams are kept."""
+        self.clock = deadlines.clock
+        self._members = deadlines.members
+        self.streams: dict[str, KeptStream] = {}
+        """By the name of the log; those that were ended and are not saved yet included."""
+        self.kept_bytes = 0
+        """Of the logs in the store."""
+        self._handler: RequestHandler[Exchange] | None = None
+        self._beat_s = min(_BEAT_S, lease_s / 5)
+        self._beat_at = 0.0
+        self._past: deque[tuple[float, int]] = deque()
+        """When logs of ended streams are gone, and their bytes."""
+        self._free: set[str] = set()
+        """Streams whose log is to be given to another replica."""
+        self._wake = asyncio.Event()
+
+    def serve(self, handler: RequestHandler[Exchange]) -> None:
+        """Set the handler of all other requests."""
+        self._handler = handler
+
+    @property
+    def handler(self) -> RequestHandler[Exchange]:
+        """See `KeptStreamOwner`."""
+        assert self._handler is not None
+        return self._handler
+
+    def keep(self, exchange: Exchange, stream: str, name: str, header: bytes) -> None:
+        """Keep the answer to the exchange, if it is a stream; `header` begins its log."""
+        if self.kept_bytes >= KEPT_BYTES:
+            return
+        kept = KeptStream(self, exchange.edge, exchange, name, LogWriter(stream))
+        kept.header = header
+        self.add(kept)
+
+    def add(self, stream: KeptStream) -> None:
+        """Save this stream from now on."""
+        stream.exchange.edge = stream
+        stream.since = self.clock()
+        stream.following = stream.lost = False
+        self.streams[stream.key] = stream
+        self._members.add(stream)
+
+    # What streams report
+
+    def unsaved(self, stream: KeptStream) -> None:
+        """See `KeptStreamOwner`."""
+        self._wake.set()
+
+    def ended(self, stream: KeptStream) -> None:
+        """See `KeptStreamOwner`."""
+        if self.streams.get(stream.key) is not stream:
+            return
+        if not stream.resumable or stream.lost:
+            self._forget(stream)
+            return
+        if not stream.over:
+            self._free.add(stream.key)
+        stream.over = True
+        self._members.discard(stream)
+        stream.grace_until = self.clock() + OVER_S
+        self._wake.set()
+
+    def hand_over(self, exchange: Exchange) -> bool:
+        """Give the stream to the replica to which its client comes back. False for an exchange that is not kept."""
+        stream = exchange.edge
+        if not isinstance(stream, KeptStream) or not stream.resumable or (stream.lost and not stream.following):
+            return False
+        if exchange.relay is not None:
+            exchange.relay.cancel()
+        stream.close_unfinished()
+        return True
+
+    # What the clients' connections report: `RequestHandler`
+
+    def begin(self, edge: Edge[Exchange], head: RequestHead, body: bytes, arrived: float) -> Exchange:
+        """See `RequestHandler`."""
+        return self.handler.begin(edge, head, body, arrived)
+
+    def handle(self, exchange: Exchange) -> None:
+        """See `RequestHandler`."""
+        self.handler.handle(exchange)
+
+    def overdue(self, exchange: Exchange, now: float) -> None:
+        """See `RequestHandler`."""
+        self.handler.overdue(exchange, now)
+
+    def abandon(self, exchange: Exchange) -> None:
+        """The client is gone: its stream goes on for a while."""
+        stream = exchange.edge
+        assert isinstance(stream, KeptStream)
+        if stream.client is None:
+            return  # another connection has taken its place
+        stream.detach()
+        settings = self.pools.get(exchange.routed.pool)
+        if settings is None or stream.final or not stream.resumable or stream.lost:
+            self.handler.abandon(exchange)
+            self._forget(stream)
+            return
+        stream.grace_until = self.clock() + settings.grace_s
+        exchange.resume()
+
+    # The background task
+
+    async def run(self) -> None:
+        """Save what streams write, for as long as the replica lives."""
+        while True:
+            if self.streams:
+                await self._wait(FLUSH_S)
+            else:
+                await self._wake.wait()
+            self._wake.clear()
+            await self.flush()
+            await asyncio.sleep(_LEAST_S)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Save what is left, as far as the store takes it in that time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.flush()
+        except TimeoutError:
+            _log.warning("what was written of %d streams last is not saved", len(self.streams))
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def flush(self) -> None:
+        """Save all that is not saved."""
+        now = self.clock()
+        if now >= self._beat_at:
+            self._end_alone(now)
+        try:
+            if now >= self._beat_at:
+                self._beat_at = now + self._beat_s
+                self._followed(await self.store.beat(self.owner), now)
+            unsaved = [stream for stream in self.streams.values() if _is_due(stream, now)]
+            for at in range(0, len(unsaved), _TOGETHER):
+                await self._save(unsaved[at : at + _TOGETHER], now)
+            for name in list(self._free & self.streams.keys()):
+                if not self.streams[name].unsaved:  # the lines come before the permission to go on
+                    await self.store.take(name, self.owner, FREE, self.streams[name].saved)
+                    self._free.discard(name)
+        except StoreUnavailable:
+            self._beat_at = 0.0
+        self._tidy(now)
+
+    async def _save(self, streams: Sequence[KeptStream], now: float) -> None:
+        entries = [StreamLines(stream.key, stream.saved, stream.unsaved, TTL_S) for stream in streams]
+        results = await self.store.save(self.owner, entries)
+        for stream, entry, result in zip(streams, entries, results, strict=True):
+            if result == SAVED:
+                stream.saved_at = now
+                stream.confirmed(entry.lines)
+                self.kept_bytes += len(entry.lines)
+            else:
+                self._displaced(stream, result)
+
+    def _displaced(self, stream: KeptStream, result: int) -> None:
+        """The log is gone, or another replica goes on with the stream."""
+        exchange = stream.exchange
+        stream.lost = True
+        self._forget(stream)
+        if result != TAKEN and stream.client is not None:
+            return
+        _log.warning("a kept stream is %s", "taken by another replica" if result == TAKEN else "lost")
+        client = stream.detach()
+        if not exchange.done:
+            self.handler.abandon(exchange)
+        if client is not None:
+            client.abort()
+
+    def _followed(self, names: Sequence[str], now: float) -> None:
+        """Another replica reads on in these streams: their clients have left, even where that was not seen yet."""
+        for name in names:
+            stream = self.streams.get(name)
+            if stream is None or stream.over or now - stream.since < 2 * self._beat_s:
+                continue
+            client = stream.detach()
+            stream.grace_until = now + 4 * self._beat_s
+            if client is not None:
+                client.abort()
+                stream.exchange.resume()  # it may have been slow
+
+    def _end_alone(self, now: float) -> None:
+        """End the streams to which no client came back."""
+        for stream in [each for each in self.streams.values() if each.client is None and each.grace_until <= now]:
+            if not stream.over:
+                self._forget(stream)
+                self.handler.abandon(stream.exchange)
+
+    def _tidy(self, now: float) -> None:
+        """Let go of what is saved and over, and of what cannot be kept."""
+        crowded = self.kept_bytes > 2 * KEPT_BYTES
+        for stream in list(self.streams.values()):
+            if stream.over or stream.lost:
+                saved = not stream.unsaved and stream.key not in self._free
+                if saved or (stream.over and stream.grace_until <= now):
+                    self._forget(stream)
+            elif crowded or len(stream.unsaved) > UNSAVED_BYTES or stream.saved > STREAM_BYTES:
+                stream.lose()
+        while self._past and self._past[0][0] <= now:
+            self.kept_bytes -= self._past.popleft()[1]
+
+    def _forget(self, stream: KeptStream) -> None:
+        self._members.discard(stream)
+        if stream.client is not None:
+            stream.client.expires_at = stream.expires_at
+        if self.streams.get(stream.key) is stream:
+            del self.streams[stream.key]
+            self._free.discard(stream.key)
+            self._past.append((self.clock() + TTL_S, stream.saved))
+
+
+def _is_due(stream: KeptStream, now: float) -> bool:
+    """Whether the stream has lines to save, or its log would be gone soon."""
+    return stream.resumable and (bool(stream.unsaved) or now - stream.saved_at > TTL_S / 3)

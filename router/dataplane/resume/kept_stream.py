@@ -1,0 +1,322 @@
+"""A kept stream: stands between an answer's relay and its client's connection, numbers the events, and writes the log.
+
+To the relay it is the client's connection; so a client that breaks off leaves the answer going on, and another
+connection may take its place. Knows HTTP's and the events' framing, nothing of the shared store and of pods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from router.dataplane.exchange import Exchange
+from router.dataplane.http.chunked import LAST_CHUNK, ChunkScanner
+from router.dataplane.http.deadlines import NEVER
+from router.dataplane.http.edge import Edge, RequestHandler
+from router.dataplane.http.responses import chunk
+from router.dataplane.resume.event_log import LogWriter, Unkeepable, split_events
+
+UNSAVED_BYTES: Final = 65_536
+"""Most bytes of lines that wait for the shared log; then the stream is kept no longer."""
+
+STREAM_BYTES: Final = 1_048_576
+"""Most bytes of the log of a stream."""
+
+_HEAD_END: Final = b"\r\n\r\n"
+_DONE: Final = b"data: [DONE]"
+_CR: Final = 13
+_URGENT_BYTES: Final = 1024
+"""Bytes of lines that are saved at once."""
+_SHORT: Final = 20
+"""Bytes up to which a piece is no chunk with an event."""
+_NOT_CONTINUED: Final = b'{"error":{"message":"No pod went on with this stream.","type":"upstream_error","code":null}}'
+
+
+class KeptStreamOwner(RequestHandler[Exchange], Protocol):
+    """Keeps the streams of a replica, and watches the connections of their clients."""
+
+    @property
+    def handler(self) -> RequestHandler[Exchange]:
+        """The handler of these connections' other requests."""
+        ...
+
+    def unsaved(self, stream: KeptStream, /) -> None:
+        """The stream has lines to save."""
+
+    def ended(self, stream: KeptStream, /) -> None:
+        """The answer is over: no further call follows."""
+
+
+class KeptStream(Edge[Exchange]):
+    """An answer whose client may break off and come back."""
+
+    __slots__ = (
+        "_begun",
+        "_owner",
+        "_rest",
+        "_scanner",
+        "_unread",
+        "client",
+        "exchange",
+        "final",
+        "following",
+        "grace_until",
+        "header",
+        "key",
+        "log",
+        "lost",
+        "over",
+        "rewrite",
+        "saved",
+        "saved_at",
+        "since",
+    )
+
+    def __init__(
+        self, owner: KeptStreamOwner, client: Edge[Exchange], exchange: Exchange, key: str, log: LogWriter
+    ) -> None:
+        super().__init__(owner, client.listener, client.clock)
+        self._reader = None  # no bytes come this way, and it points back
+        self._owner = owner
+        self.client: Edge[Exchange] | None = client
+        """None after the client has left."""
+        self.transport = client.transport
+        self.peer = client.peer
+        self.write_now = self._take
+        self.expires_at = exchange.deadline or NEVER
+        self.exchange = exchange
+        self.key = key
+        """Its key in the shared store."""
+        self.log: LogWriter | None = log
+        """None where the answer turned out to be none that is kept."""
+        self.header = b""
+        """Bytes that begin the log and are not saved yet."""
+        self.following = False
+        """Another replica has the log, and its client is here."""
+        self.since = 0.0
+        """When it was first kept by this replica."""
+        self.lost = False
+        """The log has not all of it: the stream goes on, and cannot be resumed."""
+        self.saved = 0
+        """Bytes of the log in the shared store."""
+        self.saved_at = 0.0
+        self.final = False
+        """The event came after which clients close."""
+        self.over = False
+        """No event follows."""
+        self.grace_until = NEVER
+        """When a stream without a client ends, on the gateway's clock."""
+        self.rewrite: Callable[[bytes], bytes] | None = None
+        """Makes an event of another answer one of this stream; empty for one that is left out."""
+        self._begun = False
+        """The client was sent a head."""
+        self._scanner = ChunkScanner()
+        self._unread = b""
+        """Bytes of chunk framing that are not whole yet."""
+        self._rest = b""
+        """The beginning of an event."""
+        client.requests = owner
+        client.expires_at = NEVER
+
+    @property
+    def resumable(self) -> bool:
+        """Whether its client may come back."""
+        return self._begun and self.log is not None
+
+    @property
+    def unsaved(self) -> bytes:
+        """What the shared log does not have."""
+        return b"" if self.log is None else self.header + self.log.unsaved
+
+    def confirmed(self, lines: bytes) -> None:
+        """The shared log has these bytes, which were unsaved."""
+        log = self.log
+        assert log is not None
+        size = len(lines)
+        if lines.startswith(self.header):
+            lines = lines[len(self.header) :]
+        if log.unsaved.startswith(lines):  # else the stream was given up meanwhile, and its mark goes to their place
+            log.unsaved = log.unsaved[len(lines) :]
+            self.saved += size
+            self.header = b""
+
+    # What the relay and the stages write
+
+    def write(self, data: bytes) -> None:
+        """See `Edge`."""
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        log = self.log
+        if log is None:
+            self._send(data)
+            return
+        if self.over:
+            return
+        if data.startswith(b"HTTP/1.1 "):
+            data = self._head(data)
+            if not data:
+                return
+        if self.rewrite is None and not self.lost and not self._rest and not self._scanner.left and len(data) > _SHORT:
+            eol = 3 if data[3] == _CR else 2
+            if line := log.follow(data[eol + 2 : -2]):  # one event in one chunk, as most are
+                self._send(chunk(line) + data)
+                return
+        self._pieces(data, log)
+
+    def _head(self, data: bytes) -> bytes:
+        """Send the head, of a stream's first answer only; returns what follows it."""
+        head, mark, body = data.partition(_HEAD_END)
+        relay = self.exchange.relay
+        kept = relay is not None and relay.sse and relay.status == 200 and b"content-encoding:" not in head.lower()
+        if self._begun:
+            self._scanner, self._unread, self._rest = ChunkScanner(), b"", b""
+            if kept:
+                return body
+            self.close_with(b"data: " + (body if body.startswith(b"{") else _NOT_CONTINUED) + b"\n\n")
+        elif kept and b"transfer-encoding: chunked" in head:
+            self.begin(head + mark)
+            return body
+        else:
+            self.log = None
+            self._send(data)
+        return b""
+
+    def begin(self, head: bytes) -> None:
+        """Send the head of a stream."""
+        self._begun = True
+        self._owner.unsaved(self)
+        if self.client is not None:
+            self.client.flush()
+        self._send(head)
+
+    def _pieces(self, data: bytes, log: LogWriter) -> None:
+        contents = list[bytes]()
+        end = self._scanner.feed(data := self._unread + data, contents)
+        self._unread = data[self._scanner.settled :] if end < 0 else b""
+        events, self._rest = split_events(self._rest + b"".join(contents))
+        if end >= 0 and self._rest:
+            events.append(self._rest + b"\n\n")
+            self._rest = b""
+        if self.rewrite is not None:
+            events, _ = split_events(b"".join(map(self.rewrite, events)))
+        out = [self._numbered(event, log) for event in events]
+        if end >= 0:
+            self.over = True
+            if not self.lost:
+                log.end()
+            out.append(LAST_CHUNK)
+        self._send(b"".join(out))
+        if end >= 0 or len(log.unsaved) > _URGENT_BYTES:
+            self._owner.unsaved(self)
+
+    def _numbered(self, event: bytes, log: LogWriter) -> bytes:
+        """The event with its id, as a chunk."""
+        if event.startswith(b":") and b"\ndata" not in event:
+            # OpenAI's SDK takes a comment with a blank line for an event, once it has seen an id.
+            return chunk(event.rstrip() + b"\n")
+        if event.startswith(_DONE):
+            self.final = True
+        if self.lost:
+            return chunk(event)
+        try:
+            return chunk(log.add(event) + event)
+        except Unkeepable:
+            self.lose()
+            return chunk(event)
+
+    def replay(self, events: list[bytes], first: int) -> None:
+        """Send events of the log again; `first` is the number of the first of them."""
+        assert self.log is not None
+        line = self.log.id_line
+        if events:
+            self._send(b"".join([chunk(b"%b%d.\n" % (line, first + at) + each) for at, each in enumerate(events)]))
+
+    def lose(self) -> None:
+        """Keep the stream no longer."""
+        self.lost = True
+        if self.log is not None:
+            self.log.give_up()
+            self._owner.unsaved(self)
+
+    def _send(self, data: bytes) -> None:
+        if self.client is not None:
+            self.client.write_now(data)
+
+    # Ends
+
+    def flush(self) -> None:
+        """See `Edge`."""
+        if self.client is not None:
+            self.client.flush()
+
+    def finish(self, keep: bool) -> None:
+        """See `Edge`."""
+        client = self.release()
+        self._owner.ended(self)
+        if client is not None:
+            client.flush()
+            client.finish(keep)
+
+    def close(self) -> None:
+        """The answer ended early, with an error event: the log ends, too."""
+        if self.log is not None and not self.over and not self.lost:
+            self.log.end()
+        self.over = True
+        self._leave(cut=False)
+
+    def close_with(self, event: bytes) -> None:
+        """End the stream with this event."""
+        if self.log is not None:
+            self._send(self._numbered(event, self.log))
+        self.close()
+
+    def end_with(self, event: bytes) -> None:
+        """End the stream with this event, as complete."""
+        assert self.log is not None
+        if event:
+            self._send(self._numbered(event, self.log))
+        self.log.end()
+        self.complete()
+
+    def complete(self) -> None:
+        """The log's last event was sent again."""
+        self.over = True
+        self._send(LAST_CHUNK)
+
+    def abort(self) -> None:
+        """The answer was cut, or goes on elsewhere: the client sees that it is not whole."""
+        self._leave(cut=True)
+
+    def close_unfinished(self) -> None:
+        """The stream goes on at another replica: the client has all that was written, and sees that more is to come."""
+        client = self.detach()
+        self._owner.ended(self)
+        if client is not None:
+            client.close()
+
+    def _leave(self, *, cut: bool) -> None:
+        client = self.release()
+        self._owner.ended(self)
+        if client is not None and cut:
+            client.abort()
+        elif client is not None:
+            client.close()
+
+    def release(self) -> Edge[Exchange] | None:
+        """Let go of the client's connection, which may have further requests."""
+        client = self.detach()
+        if client is not None and client.requests is self._owner:
+            client.requests = self._owner.handler
+        return client
+
+    def detach(self) -> Edge[Exchange] | None:
+        """Let go of the client's connection, whose end is not that of the stream."""
+        client, self.client = self.client, None
+        self.transport = None
+        return client
+
+    def expire(self, now: float) -> None:
+        """See `Edge`."""
+        self.expires_at = NEVER
+        self._owner.overdue(self.exchange, now)

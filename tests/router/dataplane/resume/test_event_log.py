@@ -1,0 +1,149 @@
+"""What stands in the log of a stream, and what an event id says."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from router.dataplane.resume.event_log import (
+    TAIL_BYTES,
+    EventId,
+    LogReader,
+    LogWriter,
+    Unkeepable,
+    missing_lines,
+    parse_id,
+    split_events,
+)
+
+NAME = "abcdefghijklmnop"
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+    fields = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    return b"data: " + json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode() + b"\n\n"
+
+
+def answer(tokens: int, seed: int = 0) -> list[bytes]:
+    rng = random.Random(seed)
+    said = [rng.choice([" the", " then", "a\nb", 'quo"te', "", "…", " 7", "data: "]) for _ in range(tokens)]
+    return [chunk({"role": "assistant", "content": ""}), *[chunk({"content": each}) for each in said], DONE]
+
+
+def written(events: list[bytes]) -> tuple[LogWriter, list[bytes]]:
+    log = LogWriter(NAME)
+    return log, [log.add(each) for each in events]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_log_has_every_event_byte_for_byte(seed: int) -> None:
+    events = answer(200, seed)
+    log, _ = written(events)
+    assert LogReader().feed(log.unsaved) == events
+    assert log.events == 202
+
+
+def test_a_token_takes_few_bytes_of_the_log() -> None:
+    log, _ = written(answer(1000))
+    assert len(log.unsaved) < 1000 * 8 + 3000
+    assert sum(map(len, answer(1000))) > 150_000
+
+
+@pytest.mark.parametrize("cut", range(0, 700, 7))
+def test_a_log_is_read_in_any_pieces(cut: int) -> None:
+    events = answer(20)
+    log, _ = written(events)
+    reader = LogReader()
+    assert reader.feed(log.unsaved[:cut]) + reader.feed(log.unsaved[cut:]) == events
+
+
+def test_other_events_than_chunks_are_kept_whole() -> None:
+    events = [b": hello\n\n", b"event: message_start\ndata: {}\n\n", b"data: a\r\n\r\n", b"data: x\ndata: y\n\n"]
+    log, _ = written(events)
+    assert LogReader().feed(log.unsaved) == events
+
+
+def test_an_event_with_the_logs_own_marks_cannot_be_kept() -> None:
+    with pytest.raises(Unkeepable):
+        LogWriter(NAME).add(b"data: \x03\n\n")
+
+
+def test_the_end_and_the_loss_of_a_log_are_read() -> None:
+    log, _ = written(answer(3))
+    log.end()
+    reader = LogReader()
+    reader.feed(log.unsaved)
+    assert reader.ended
+    log.give_up()
+    with pytest.raises(Unkeepable):
+        LogReader().feed(log.unsaved)
+
+
+@pytest.mark.parametrize("line", [b"text without a template\n", b"\x00\x00\n", b"\x03half a template\n"])
+def test_what_is_no_line_of_a_log_is_not_read(line: bytes) -> None:
+    with pytest.raises(Unkeepable):
+        LogReader().feed(line)
+
+
+def test_two_events_do_not_follow_a_template_together() -> None:
+    log, _ = written(answer(10))
+    one = chunk({"content": " x"})
+    assert log.follow(one)
+    assert log.follow(one + one) == b""
+
+
+@pytest.mark.parametrize("saved", range(12))
+@pytest.mark.parametrize("seen", range(1, 13))
+def test_an_id_has_what_the_shared_log_lacks(saved: int, seen: int) -> None:
+    """Whatever was confirmed before the event: log and id together have all that the client has."""
+    events = answer(12)
+    log, shared, id = LogWriter(NAME), b"", b""
+    for at, event in enumerate(events[:seen]):
+        if at == saved:
+            shared, log.unsaved = log.unsaved, b""
+        id = log.add(event)
+    said = parse_id(id.removeprefix(b"id: ").rstrip())
+    assert said is not None and said.events == seen
+    reader = LogReader()
+    found = reader.feed(shared)
+    lines = missing_lines(said, reader.events)
+    assert lines is not None
+    assert found + reader.feed(lines) == events[:seen]
+
+
+def test_lines_that_were_saved_after_the_id_was_sent_are_not_added_again() -> None:
+    events = answer(12)
+    _, ids = written(events)
+    said = parse_id(ids[5].removeprefix(b"id: ").rstrip())
+    assert said is not None
+    reader = LogReader()
+    found = reader.feed(written(events[:4])[0].unsaved)
+    lines = missing_lines(said, reader.events)
+    assert lines is not None
+    assert found + reader.feed(lines) == events[:6]
+    assert missing_lines(said, 9) == b""
+
+
+def test_an_id_without_the_lines_says_that_they_are_unknown() -> None:
+    log = LogWriter(NAME)
+    log.unsaved = b"x" * (TAIL_BYTES + 1)
+    said = parse_id(log.add(DONE).removeprefix(b"id: ").rstrip())
+    assert said == EventId(NAME, 1, None)
+    assert missing_lines(said, 0) is None
+    assert missing_lines(said, 1) == b""
+    assert missing_lines(EventId(NAME, 9, b"one line\n"), 3) is None
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"7", b"abc.1", b"abcdefghijklmnop", b"abcdefghijklmnop.1.a", b"a" * 16 + b".x"]
+)
+def test_other_ids_are_not_taken_for_the_gateways(value: bytes) -> None:
+    assert parse_id(value) is None
+
+
+def test_whole_events_are_cut_off() -> None:
+    assert split_events(b"data: a\n\ndata: b\r\n\r\ndata") == ([b"data: a\n\n", b"data: b\r\n\r\n"], b"data")
