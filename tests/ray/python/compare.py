@@ -176,6 +176,9 @@ async def main(seconds: float) -> dict[str, object]:
     routers = {
         "ray_power_of_two": RequestRouterConfig(),
         "ray_prefix": RequestRouterConfig(request_router_class=PrefixCacheAffinityRouter),
+        "ray_prefix_bounded": RequestRouterConfig(
+            request_router_class=PrefixCacheAffinityRouter, request_router_kwargs={"imbalanced_threshold": 5}
+        ),
         "turnout": turnout(),
     }
     found: dict[str, object] = {"ray": ray.__version__}
@@ -196,7 +199,7 @@ async def main(seconds: float) -> dict[str, object]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--seconds", type=float, default=6.0)
     given = parser.parse_args()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     serve.start(proxy_location="Disabled", logging_config={"log_level": "WARNING"})

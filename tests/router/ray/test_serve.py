@@ -31,9 +31,9 @@ def found() -> dict[str, Any]:
 
 
 def test_no_request_fails_under_any_router(found: dict[str, Any]) -> None:
-    for name in ("ray_power_of_two", "ray_prefix", "turnout", "swaps"):
+    for name in ("ray_power_of_two", "ray_prefix", "ray_prefix_bounded", "turnout", "swaps"):
         assert found[name]["failed"] == [], name
-        assert found[name]["requests"] > 50, name
+        assert found[name]["requests"] > 20, name
 
 
 def test_more_of_the_prompts_is_cached_than_under_power_of_two(found: dict[str, Any]) -> None:
