@@ -163,8 +163,9 @@ def _failover(pool: Pool, settings: Settings, path: Path) -> Iterator[Problem]:
     if failover.mid_stream and pool.engine not in CONTINUING:
         able = ", ".join(CONTINUING)
         yield Problem((*path, "mid_stream"), f"engine {pool.engine} cannot continue a message; one of {able} can")
-    if failover.mid_stream and pool.disaggregation is not None:
-        yield Problem((*path, "mid_stream"), "a pool with disaggregation moves no streams; leave one of the two out")
+    for name in ("mid_stream", "resume"):
+        if getattr(failover, name) and pool.disaggregation is not None:
+            yield Problem((*path, name), "a pool with disaggregation moves no streams; leave one of the two out")
     if failover.resume and settings.state.startswith("memory:"):
         yield Problem((*path, "resume"), "needs a state that replicas share: set state to redis://...")
     if not 0 <= failover.grace_s <= MOST_GRACE_S:

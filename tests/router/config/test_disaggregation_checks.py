@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from router.config.disaggregation_checks import disaggregation_problems
-from router.settings import Disaggregation, Discovery, Pool, Settings
+from router.config.upstream_checks import upstream_problems
+from router.settings import Disaggregation, Discovery, Failover, Pool, Settings
 
 KUBE = Discovery(source="kubernetes://ns?selector=app=vllm")
 
@@ -53,6 +54,15 @@ def test_listed_pods_need_a_pool_of_their_own_to_prefill() -> None:
 def test_a_connector_belongs_to_an_engine() -> None:
     pool = Pool(name="d", engine="sglang", discovery=KUBE, disaggregation=Disaggregation())
     assert problems(pool) == ["connector: 'nixl' is vllm's, and the engine is sglang"]
+
+
+@pytest.mark.parametrize("field", ["mid_stream", "resume"])
+def test_streams_of_two_pods_are_not_moved(field: str) -> None:
+    pool = Pool(
+        name="d", engine="vllm", discovery=KUBE, disaggregation=Disaggregation(), failover=Failover(**{field: True})
+    )
+    found = [each for each in upstream_problems(Settings(state="redis://r", pools=[pool])) if each.path[-1] == field]
+    assert [each.message for each in found] == ["a pool with disaggregation moves no streams; leave one of the two out"]
 
 
 def test_a_prefill_pool_splits_no_work_itself() -> None:
