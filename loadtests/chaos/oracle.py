@@ -36,6 +36,9 @@ REASONS: Final = frozenset(
 )
 """Codes of the gateway's errors that name what happened to the request."""
 
+FULL: Final = "pool_saturated"
+"""The code that needs no fault: on a busy machine pods hold less than they are meant to."""
+
 ENGINE: Final = frozenset({"InternalServerError", "RateLimitError", "ServiceUnavailableError", "500", "429", "503"})
 """Types and codes of the errors that a pod with a fault answers, passed on."""
 
@@ -66,7 +69,8 @@ def judge(asked: Asked, answer: Answer, replica: str, windows: Sequence[Window])
     """The verdict on a request whose answer has ended. `windows` are those of the whole run."""
     near = [each for each in windows if each.began <= answer.ended_at and each.ended + AFTER_S >= answer.sent_at]
     verdict = _verdict(asked, answer)
-    if verdict.outcome == EXPLAINED and all(each.kind in HARMLESS for each in near):
+    unfounded = verdict.detail != FULL and all(each.kind in HARMLESS for each in near)
+    if verdict.outcome == EXPLAINED and unfounded:
         return Judged("an error without a fault", verdict.detail)
     if verdict.outcome == CUT and all(each.kind in HARMLESS for each in near):
         return Judged("cut without a fault", verdict.detail)

@@ -85,6 +85,7 @@ def test_an_error_needs_a_reason_and_a_fault_that_may_cause_it() -> None:
     assert judged(request, named, [Window("redis_killed", 0.0, 1.0)]).outcome == "an error without a fault"
     assert judged(request, named, []).outcome == "an error without a fault"
     assert judged(request, unnamed).outcome == "an error without a reason"
+    assert judged(request, answer(error("pool_saturated"), 429), []).outcome == EXPLAINED, "pods of a slow machine"
 
 
 def test_a_stream_may_end_with_an_error_event_after_true_text() -> None:
