@@ -336,8 +336,8 @@ class Attempts:
         if same_pool:
             try:
                 placed = self.place(exchange)
-                # A pair has a decode pod that may do without the other.
-                waits = not placed and type(relay) is Relay and self._others_are_full(exchange)
+                # A pair whose prefill pod failed has a decode pod, which may do without it.
+                waits = not placed and pod == relay.placement.pod.id and self._others_are_full(exchange)
             except NoPodAvailable:
                 placed = False
         if not placed and not self.fallbacks.take(exchange, FAILED):

@@ -6,6 +6,7 @@ import pytest
 
 from router.lifecycle import Phase
 from router.settings import Limits, Pool
+from router.upstream_settings import Failover
 from schedulers.types import Pod, PodId
 from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, PodEnd, event, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
@@ -195,6 +196,20 @@ def test_a_request_that_a_pod_failed_is_refused_where_too_many_wait() -> None:
     with rig:
         failing.sends(BUSY)
         assert (rig.clients[1].answer().status, rig.clients[1].answer().body) == (429, b"busy")
+
+
+def test_a_stream_that_may_move_waits_too() -> None:
+    with Rig(one_pool(max_inflight_per_pod=1, failover=Failover(mid_stream=True))) as rig:
+        for _ in range(2):
+            rig.asks(b'{"model": "m", "stream": true, "messages": [{"role": "user", "content": "hi"}]}')
+        busy, failing = rig.net.made
+        failing.sends(BUSY)
+        assert (rig.admission.queued, rig.clients[1].raw) == (1, b"")
+        busy.sends(ok())
+        assert rig.asked().address == busy.address
+        rig.asked().sends(ok(b"moved"))
+        assert rig.clients[1].answer().body == b"moved"
+        rig.assert_clean()
 
 
 def test_a_request_that_the_only_pod_failed_does_not_wait() -> None:
