@@ -98,6 +98,7 @@ COMPILED = [
     "schedulers/types.py",
     "schedulers/weighing.py",
     "statesync/engines/health.py",
+    "statesync/kv_events/precise_index.py",
     "statesync/load/cost_model.py",
     "statesync/load/decaying_rate.py",
     "statesync/load/eligibility.py",

@@ -14,6 +14,7 @@ from router.plugins.samples import Samples
 from router.replica.parts import Components
 from router.telemetry.collector import Readings
 from router.telemetry.exposition import Exposition
+from router.telemetry.kv_events import families as kv_families
 from router.telemetry.ports import tls_families
 from router.telemetry.scale_signals import families as scale_families
 from router.telemetry.span_family import families as span_families
@@ -81,7 +82,7 @@ def _live_sources(of: Components) -> LiveSources:
 def readings(of: Components) -> Readings:
     """What a scrape of a replica's metrics reads."""
     policies, admission = of.policy.controller, of.network.admission
-    export = of.dataplane.observers.export
+    export, kv_events = of.dataplane.observers.export, of.pods.kv_events
     return Readings(
         pods=of.state.view.statuses,
         pools=of.state.view.pools,
@@ -105,6 +106,7 @@ def readings(of: Components) -> Readings:
             tls_families(of.ports.tls),
             span_families(export.counts() if export is not None else {}),
             of.control.families(),
+            kv_families(kv_events.counts() if kv_events is not None else {}),
             scale_families(of.state.view.pools(), of.state.view.statuses(), admission.backlogs(), of.core.clock()),
         ),
         policies=lambda: {pool: (each.name, each.generation) for pool, each in policies.records.items()},

@@ -12,13 +12,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from router.control.parts import ControlParts
-from router.telemetry import scale_signals, span_family, trials
+from router.telemetry import kv_events, scale_signals, span_family, trials
 from router.telemetry.collector import Family, GatewayCollector
 from router.telemetry.metrics import Metrics
 from router.telemetry.ports import tls_families
 from router.trials.figures import ArmFigures, ShadowFigures, TrialFigures, TrialReading
 from schedulers.types import PodId
 from scripts.reference.markdown import opening, table
+from statesync.kv_events.reader import KvEventCounts
 from statesync.prefix.accuracy import PodAccuracy
 from tests.fakes.fixed_readings import readings
 
@@ -30,11 +31,13 @@ counts: add them up. What is said of pods is the same on all replicas: take `max
 
 The usual `process_*` and `python_*` of Python's Prometheus client are there, too.
 """
+_OF_ANSWERS = ("turnout_kv_matched_", "turnout_kv_unmatched_", "turnout_kv_predictions", "turnout_kv_exact_")
 _GROUPS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("Tenants", ("turnout_tenant_",)),
     ("Clusters", ("turnout_cluster_",)),
     ("Shadows and canaries", ("turnout_trial_", "turnout_shadow_")),
     ("Policies", ("turnout_policy_", "turnout_decision")),
+    ("KV events", ("turnout_kv_event_", "turnout_kv_in_", "turnout_kv_held_", *_OF_ANSWERS)),
     ("Prefix index", ("turnout_prefix_",)),
     (
         "Shared state",
@@ -57,6 +60,7 @@ _WHERE: Mapping[str, str] = {
     "Tenants": "Shown from the first request of a [tenant](access.md) on.",
     "Clusters": "For pools that name their [cluster](operations.md#clusters-and-fall-back).",
     "Shadows and canaries": "While a [trial](policies.md#shadow-and-canary) runs.",
+    "KV events": "For pools with [KV events](kv-events.md).",
     "Autoscaling": "See [scale from zero](fairness.md#scale-from-zero).",
     "Shared state": "See [what replicas know of each other](operations.md#what-replicas-know-of-each-other).",
 }
@@ -125,6 +129,7 @@ def _readings() -> Any:
             tls_families([port]),
             span_family.families({"exported": 1}),
             control.families(),
+            kv_events.families({PodId("pod"): KvEventCounts(*[0] * 10)}),
             scale_signals.families(["default"], [], {}, 0.0),
         ),
     )

@@ -36,6 +36,7 @@ class EventFeed:
         self._held: list[tuple[int, EventBatch]] = []
         """Live batches that came since the replay was asked for."""
         self._replay: list[tuple[int, EventBatch]] = []
+        self._checking = False
         self.gaps_total = 0
         """Counter: gaps found."""
         self.lost_total = 0
@@ -45,8 +46,14 @@ class EventFeed:
 
     @property
     def in_step(self) -> bool:
-        """Whether nothing is missing."""
-        return self.wants is None
+        """Whether nothing is known to be missing."""
+        return self.wants is None or self._checking
+
+    def check(self) -> None:
+        """Nothing came for a while: ask whether anything was missed. What is published while a subscription begins is
+        lost, and so is the end of what a full queue drops."""
+        if self.wants is None and self.next != _UNKNOWN:
+            self.wants, self._checking = max(0, self.next - 1), True
 
     def live(self, seq: int, batch: EventBatch) -> None:
         """Take a batch as it was published."""
@@ -64,7 +71,7 @@ class EventFeed:
     def replay_done(self) -> None:
         """The replay has ended."""
         answers, self._replay = self._replay, []
-        wanted, self.wants = self.wants, None
+        wanted, self.wants, self._checking = self.wants, None, False
         if wanted is not None and self.next == wanted + 1:
             if not answers or (answers[0][0] == wanted and answers[0][1].ts != self._last_ts):
                 self._restarted()
@@ -80,7 +87,7 @@ class EventFeed:
 
     def replay_failed(self) -> None:
         """There is no replay: go on with what comes."""
-        self._replay, self.wants = [], None
+        self._replay, self.wants, self._checking = [], None, False
         if self._held:
             seq = self._held[0][0]
             if seq != self.next:
@@ -91,7 +98,7 @@ class EventFeed:
 
     def resync(self) -> None:
         """The engine is said to have restarted: nothing is known until a replay has been read."""
-        self._held, self._replay, self.next, self.wants = [], [], _UNKNOWN, 0
+        self._held, self._replay, self.next, self.wants, self._checking = [], [], _UNKNOWN, 0, False
         self._reset(False)
 
     def _take(self, seq: int, batch: EventBatch) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final, NamedTuple
 
 from statesync.kv_events.held import HeldBlocks, Run
@@ -18,7 +19,7 @@ from statesync.kv_events.paths import PromptChain, PromptPath, PromptPaths
 SETTLE_S: Final = 0.05
 """Seconds from an answer's end until its last blocks' events have come."""
 
-PATIENCE_S: Final = 1.0
+PATIENCE_S: Final = 5.0
 """Seconds after which an answer without a run is given up."""
 
 WAITING: Final = 1024
@@ -116,7 +117,8 @@ def _part(answer: Answered, held: HeldBlocks, run: Run) -> _Part | None:
     cached = answer.cached_tokens // size
     least = answer.prompt_tokens // size - cached
     most = (answer.prompt_tokens + answer.answer_tokens) // size - cached
-    for until in (answer.ended_at + SETTLE_S, answer.ended_at):  # the next turn may have begun right after the answer
+    # The next turn may have begun right after the answer, and a replay brings blocks late.
+    for until in (answer.ended_at + SETTLE_S, answer.ended_at, inf):
         start, stop = run.between(answer.arrived_at, until)
         before = run.before(start)
         if max(1, least) <= stop - start <= most and (before == 0) == (cached == 0):

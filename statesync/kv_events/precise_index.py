@@ -53,9 +53,11 @@ class Publisher:
 class PrecisePod:
     """A pod that publishes events."""
 
-    __slots__ = ("matcher", "publishers")
+    __slots__ = ("exact", "matcher", "predictions", "publishers")
 
     def __init__(self, index: PreciseIndex, ranks: int) -> None:
+        self.predictions = self.exact = 0
+        """Counters: answers whose cached tokens were predicted by events; of these, to the token."""
         self.publishers = [Publisher(index.holders) for _ in range(ranks)]
         self.matcher = AnswerMatcher(index.paths, lambda: [each.held for each in self.publishers])
 
@@ -125,7 +127,10 @@ class PreciseIndex(PrefixIndex):
             self._echo = max(-ECHO_LIMIT, min(ECHO_LIMIT, self._echo + change))
             reported += hits.answer[pod] if hits.echo else 0
         size = max(1, followed.publishers[0].held.block_size)
-        return min(reported, (answer.prompt_tokens - 1) // size * size)  # an engine computes the last token in any case
+        reported = min(reported, (answer.prompt_tokens - 1) // size * size)  # the last token is computed in any case
+        followed.predictions += 1
+        followed.exact += reported == answer.cached_tokens
+        return reported
 
     def _precise(self, path: PromptPath, learned: Mapping[PodId, int]) -> PreciseHits:
         depths = self._depths(path.keys)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import zmq
 
@@ -33,6 +33,9 @@ BATCHES: Final = 64
 REPLAY_S: Final = 3.0
 """A replay that says nothing for this long is given up."""
 
+IDLE_S: Final = 2.0
+"""Seconds without a batch after which a publisher is asked whether anything was missed."""
+
 _UNREAD: Final = 100_000
 """Batches that wait in the process before some are dropped, which a replay then brings."""
 
@@ -51,6 +54,21 @@ class KvEventsConfig:
     ranks: int
 
 
+class KvEventCounts(NamedTuple):
+    """What became of a pod's events, over its ranks."""
+
+    batches: int
+    gaps: int
+    losses: int
+    restarts: int
+    in_step: int
+    blocks: int
+    matched: int
+    unmatched: int
+    predictions: int
+    exact: int
+
+
 class Subscription:
     """The sockets of one publisher."""
 
@@ -67,6 +85,7 @@ class Subscription:
         self._replay: zmq.Socket[bytes] | None = None
         self._replay_until = 0.0
         self._broken = False
+        self._last_at = 0.0
 
     def turn(self, now: float) -> int:
         """Take what has come; returns how many batches."""
@@ -76,6 +95,9 @@ class Subscription:
             self._take_replay(self._replay, now)
         elif feed.wants is not None and now >= self._replay_until:
             self._ask(feed.wants, now)
+        elif self._replay_endpoint and now >= self._last_at + IDLE_S:
+            self._last_at = now
+            feed.check()
         taken = 0
         while taken < BATCHES and (frames := _received(self._live)) is not None:
             taken += 1
@@ -86,6 +108,8 @@ class Subscription:
                 _log.warning("%s: these are no KV events of vLLM or SGLang; they are not used", self._endpoint)
             if self._broken:
                 feed.resync()
+        if taken:
+            self._last_at = now
         self.batches_total += taken
         return taken
 
@@ -186,6 +210,10 @@ class KvEventReader:
         """All of them."""
         return [each for _, _, subscriptions in self._pods.values() for each in subscriptions]
 
+    def counts(self) -> dict[PodId, KvEventCounts]:
+        """By pod."""
+        return {id: _counts(pod, subscriptions) for id, (_, pod, subscriptions) in self._pods.items()}
+
     def _join(self, pod: Pod, config: KvEventsConfig) -> None:
         host = of(pod.address).host
         if not host:
@@ -217,6 +245,22 @@ def endpoint_of(template: str, host: str, rank: int) -> str:
         return ""
     front, _, port = template.replace("{host}", f"[{host}]" if ":" in host else host).rpartition(":")
     return f"{front}:{int(port) + rank}"
+
+
+def _counts(pod: PrecisePod, subscriptions: Sequence[Subscription]) -> KvEventCounts:
+    feeds = [publisher.feed for publisher in pod.publishers]
+    return KvEventCounts(
+        batches=sum(each.batches_total for each in subscriptions),
+        gaps=sum(feed.gaps_total for feed in feeds),
+        losses=sum(feed.lost_total for feed in feeds),
+        restarts=sum(feed.restarts_total for feed in feeds),
+        in_step=int(all(feed.in_step for feed in feeds)),
+        blocks=sum(len(publisher.held) for publisher in pod.publishers),
+        matched=pod.matcher.matched_total,
+        unmatched=pod.matcher.missed_total,
+        predictions=pod.predictions,
+        exact=pod.exact,
+    )
 
 
 def _received(socket: zmq.Socket[bytes]) -> list[bytes] | None:

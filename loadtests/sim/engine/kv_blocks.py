@@ -9,6 +9,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Protocol
+
+
+class KvWatcher(Protocol):
+    """Learns what the cache stores and evicts."""
+
+    def stored(self, ids: Sequence[int], parent: int | None, /) -> None:
+        """Units that follow `parent`, or begin a prompt, can be found from now on."""
+
+    def removed(self, unit: int, /) -> None:
+        """A unit was evicted."""
 
 
 class KvBlocks:
@@ -22,6 +33,7 @@ class KvBlocks:
         """Blocks that belong to one request and carry no hash."""
         self._refs: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
+        self.watcher: KvWatcher | None = None
 
     @property
     def used(self) -> int:
@@ -69,12 +81,20 @@ class KvBlocks:
         self.private += blocks
         excess = self.used + len(self._idle) * self.unit_blocks - self.capacity
         while excess > 0:
-            self._idle.popitem(last=False)
+            evicted, _ = self._idle.popitem(last=False)
+            if self.watcher is not None:
+                self.watcher.removed(evicted)
             excess -= self.unit_blocks
 
-    def publish(self, ids: Sequence[int]) -> None:
-        """The caller's private blocks hold these units now: they become shared, held once more each."""
+    def publish(self, ids: Sequence[int], parent: int | None = None) -> None:
+        """The caller's private blocks hold these units now, which follow `parent`: they become shared, held once more
+        each."""
         refs = self._refs
+        if self.watcher is not None:
+            fresh = [unit for unit in ids if unit not in refs and unit not in self._idle]
+            if fresh:
+                at = ids.index(fresh[0])
+                self.watcher.stored(fresh, ids[at - 1] if at else parent)
         for unit in ids:
             self._idle.pop(unit, None)
             refs[unit] = refs.get(unit, 0) + 1

@@ -332,7 +332,7 @@ class Engine:
         held = live.held
         full = live.request.block_ids[len(held) : computed // self.unit_tokens]
         if full:
-            self.kv.publish(full)
+            self.kv.publish(full, held[-1] if held else None)
             held.extend(full)
             self._head_blocked = False
 

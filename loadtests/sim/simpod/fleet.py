@@ -35,6 +35,7 @@ from loadtests.sim.simpod.script import PodSpec, encode
 from loadtests.sim.simpod.wire import Connection, Exchange, Request
 
 if TYPE_CHECKING:
+    from loadtests.sim.simpod.kv_events import KvEventSockets
     from loadtests.sim.simpod.spans import EngineSpans
 
 DEFAULT_MODEL = "sim-model"
@@ -59,11 +60,13 @@ class SimPod:
         by_priority: bool = False,
         otlp_endpoint: str = "",
         kv_transfer: str = "",
+        kv_events: tuple[str, str] | None = None,
     ) -> None:
         """`port` 0 takes a free one; `speed` divides all durations; `name` (default `sim-PORT`) is the value of
         `x-inference-pod`; `controlled` says that faults can also be switched elsewhere than on this port;
         `by_priority` is vLLM's `--scheduling-policy priority`; `otlp_endpoint` its `--otlp-traces-endpoint`;
-        `kv_transfer` is one of `kv_transfer.MODES`."""
+        `kv_transfer` is one of `kv_transfer.MODES`; `kv_events` are the addresses at which KV events are published and
+        replayed."""
         self.profile = PROFILES[profile] if isinstance(profile, str) else profile
         if by_priority:
             self.profile = self.profile._replace(by_priority=True)
@@ -74,6 +77,8 @@ class SimPod:
         self._output_mean_tokens, self._controlled = output_mean_tokens, controlled
         self._otlp_endpoint = otlp_endpoint
         self._kv_transfer = kv_transfer
+        self._kv_events = kv_events
+        self._publisher: KvEventSockets | None = None
         self._spans: EngineSpans | None = None
         self._listener = Listener(host, port)
         self._pump: Pump | None = None
@@ -117,6 +122,11 @@ class SimPod:
             from loadtests.sim.simpod.spans import EngineSpans
 
             self._spans = EngineSpans(self._otlp_endpoint, self.name)
+        if self._kv_events is not None:
+            from loadtests.sim.simpod.kv_events import KvEventSockets
+
+            self._publisher = KvEventSockets(*self._kv_events, block_tokens=self.profile.block_tokens)
+            self.engine.kv.watcher = self._publisher
         outlet = self._spans.outlet if self._spans is not None else None
         transfers = self._transfers if self._kv_transfer else None
         self._api = PodApi(spec, self._pump, self._meters, self.faults, self, spans=outlet, transfers=transfers)
@@ -139,6 +149,9 @@ class SimPod:
         self._listener.close()
         if self._pump is not None:
             self._pump.stop()
+        if self._publisher is not None:
+            self._publisher.stop()
+            self._publisher = None
         if self._spans is not None:
             await asyncio.to_thread(self._spans.stop)
             self._spans = None
@@ -234,6 +247,7 @@ async def run(
     by_priority: bool = False,
     otlp_endpoint: str = "",
     kv_transfer: str = "",
+    kv_events: tuple[str, str] | None = None,
     ready: Callable[[Sequence[SimPod]], None] = lambda pods: None,
 ) -> None:
     """Run a pod on each port until cancelled; `ready` is called when all listen. OSError if a port is taken."""
@@ -250,6 +264,7 @@ async def run(
             by_priority=by_priority,
             otlp_endpoint=otlp_endpoint,
             kv_transfer=kv_transfer,
+            kv_events=kv_events,
         )
         for port in ports
     ]
@@ -298,9 +313,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--otlp-traces-endpoint", default="", help="URL for the engines' spans (OTLP over HTTP)")
     parser.add_argument("--kv-transfer", choices=MODES, default="", help="how prompts' blocks come from other pods")
     parser.add_argument("--control-port", type=int, help="switch the faults of all pods here as well")
+    parser.add_argument(
+        "--kv-events", nargs=2, metavar=("LIVE", "REPLAY"), help="addresses for KV events of one pod: tcp://*:5557 ..."
+    )
     args = parser.parse_args(argv)
     if args.count < 1 or not args.speed > 0:
         parser.error("--count must be at least 1 and --speed greater than 0")
+    if args.kv_events and args.count > 1:
+        parser.error("--kv-events are the addresses of one pod: start a process for each")
     if args.port < 0 or max(args.port + args.count - 1, args.control_port or 0) > LAST_PORT:
         parser.error(f"--port, the ports that follow for --count, and --control-port must be at most {LAST_PORT}")
     ports = range(args.port, args.port + args.count)
@@ -316,6 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         by_priority=args.scheduling_policy == "priority",
         otlp_endpoint=args.otlp_traces_endpoint,
         kv_transfer=args.kv_transfer,
+        kv_events=tuple(args.kv_events) if args.kv_events else None,
         ready=_announce,
     )
     try:

@@ -110,6 +110,17 @@ def test_without_a_replay_it_goes_on_with_what_comes() -> None:
     assert (seen.applied, seen.resets[-1]) == ([4.0, 5.0], False)
 
 
+def test_after_a_pause_what_was_missed_is_found_and_meanwhile_it_counts_as_in_step() -> None:
+    seen = begun()
+    seen.feed.check()
+    assert (seen.feed.wants, seen.feed.in_step) == (1, True)
+    seen.replay((1, 2.0), (2, 3.0))
+    assert (seen.applied, seen.feed.wants, seen.resets) == ([1.0, 2.0, 3.0], None, [True])
+    seen.feed.check()
+    seen.replay()
+    assert (seen.feed.in_step, seen.feed.wants) == (False, 0), "the last known batch is of another process"
+
+
 def test_after_a_known_restart_it_begins_again() -> None:
     seen = begun()
     seen.feed.resync()

@@ -10,12 +10,14 @@ import pytest
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
+from statesync.kv_events import reader
 from statesync.kv_events.precise_index import PreciseIndex, Publisher
 from statesync.kv_events.reader import KvEventReader, KvEventsConfig, endpoint_of
 from statesync.tasks import spawn
 from tests.fakes.kv_publisher import BLOCK, FakeKvPublisher
 from tests.fakes.kv_sockets import KvSockets
 
+IDLE_S = 0.2
 POD = Pod(PodId("a"), "127.0.0.1:8000")
 TOKENS = list(range(10 * BLOCK))
 
@@ -42,7 +44,9 @@ class Scene:
             await asyncio.sleep(0.001)
 
 
-def test_what_was_published_before_and_after_the_subscription_is_held() -> None:
+def test_what_was_published_before_and_after_the_subscription_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "IDLE_S", IDLE_S)
+
     async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
         publisher.prompt(TOKENS)
         scene = Scene(sockets)
@@ -57,6 +61,8 @@ def test_what_was_published_before_and_after_the_subscription_is_held() -> None:
         await scene.until(lambda: len(scene.publisher.held) == 16)
         assert scene.publisher.held.hashes() == publisher.cache.keys()
         assert scene.reader.subscriptions()[0].batches_total == 2
+        publisher.prompt(list(range(400, 400 + BLOCK)))  # the last one is lost, and asked for after a pause
+        await scene.until(lambda: len(scene.publisher.held) == 17)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert not scene.index.publishing
