@@ -77,7 +77,7 @@ test-ray: setup  ## policies inside Ray Serve: Ray, four replicas, Ray's own rou
 	$(BIN)/python -m pytest -m ray $(ARGS)
 
 same-decisions: setup  ## gateway, endpoint picker, Ray Serve's routers and simulator pick the same pods for a million requests; an hour
-	TURNOUT_DECISIONS=1000000 $(BIN)/python -m pytest -n 2 -q --timeout 3600 tests/e2e/test_same_decisions.py $(ARGS)
+	TURNOUT_DECISIONS=1000000 $(BIN)/python -m pytest -n 2 --dist load -q tests/e2e/test_same_decisions.py $(ARGS)
 
 policy-model: setup programs  ## 10,000 random histories of three replicas and a Redis that fails: one record for every pool
 	TURNOUT_MODEL_RUNS=10000 $(BIN)/python -m pytest -q tests/chaos/test_policy_record_model.py $(ARGS)

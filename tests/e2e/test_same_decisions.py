@@ -16,6 +16,8 @@ from tests.fakes.decision_hosts import play
 DECISIONS = int(os.environ.get("TURNOUT_DECISIONS", "10000"))
 """Requests in all, a snapshot and a pick by every host for each."""
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + DECISIONS // 100)]
+
 POLICIES = [
     *[PolicySpec(name=name) for name in registry.BUILT_IN],
     PolicySpec(name="session_affinity", params={"balance_factor": 2}),
@@ -26,7 +28,6 @@ POLICIES = [
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES, ids=lambda policy: f"{policy.name}{'*' if policy.params else ''}")
 def test_every_host_picks_the_same_pod_for_every_request(policy: PolicySpec) -> None:
     lockstep = play(policy, DECISIONS // len(POLICIES), seed=len(policy.name))
@@ -36,7 +37,6 @@ def test_every_host_picks_the_same_pod_for_every_request(policy: PolicySpec) -> 
     assert len(lockstep.picked) > 3
 
 
-@pytest.mark.slow
 def test_a_host_that_misses_first_tokens_is_found_to_differ() -> None:
     lockstep = play(PolicySpec(name="prefix_aware"), 300, deaf="ray")
     assert lockstep.differing
