@@ -143,7 +143,12 @@ class PreciseIndex(PrefixIndex):
                 depth = depths.get(publisher.held.bit, 0)
                 if publisher.feed.in_step and depth > deepest:
                     best, deepest = publisher.held, depth
-            if best is not None:
+            if best is None:
+                continue
+            if not deepest and pod not in hits:  # most pods of a large pool: kept short
+                if best.complete and not path.first:
+                    hits.tokens[pod] = 0
+            else:
                 self._correct(hits, pod, path, best, deepest, whole)
         return hits
 
