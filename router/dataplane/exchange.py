@@ -296,10 +296,12 @@ class Exchange:
 
     def pause(self) -> None:
         """The client is slow: read no more from the pod for now."""
+        self.edge.writable = False  # of a kept stream it is another object than the connection
         if self.relay is not None:
             self.relay.pause()
 
     def resume(self) -> None:
         """The client takes bytes again: read from the pod again."""
+        self.edge.writable = True
         if self.relay is not None:
             self.relay.resume()

@@ -258,7 +258,7 @@ def _dataplane(
     observers = open_observers(settings, core.name, core.clock, core.rng, state.view)
     access = open_access(settings, state.store, time.time)
     limits = _limits(core, state.store, access)
-    streams = open_streams(settings, state.store, network.deadlines, identity.error_headers)
+    streams = open_streams(settings, state.store, network.deadlines, identity.error_headers, core.metrics.count_move)
     gateway = Gateway(
         GatewayDeps(
             settings=settings,

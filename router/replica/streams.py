@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 
 def open_streams(
-    settings: Settings, store: StateStore, deadlines: Deadlines, headers: Callable[[Exchange], Headers]
+    settings: Settings,
+    store: StateStore,
+    deadlines: Deadlines,
+    headers: Callable[[Exchange], Headers],
+    count: Callable[[str, str], None],
 ) -> StreamFollower | None:
-    """None where no pool asks for it, and where the state is not in Redis. `headers` are the gateway's own."""
+    """None where no pool asks for it, and where the state is not in Redis. See `StreamFollower` for `headers`
+    and `count`."""
     pools = {pool.name: pool.failover for pool in settings.pools if pool.failover.resume}
     if not pools or not isinstance(store, RedisStore):
         return None
@@ -29,4 +34,4 @@ def open_streams(
     from router.dataplane.resume.keeper import StreamKeeper
 
     keeper = StreamKeeper(store.streams(), token_hex(OWNER_BYTES // 2), settings.sync.lease_s, pools, deadlines)
-    return StreamFollower(keeper, headers)
+    return StreamFollower(keeper, headers, count)

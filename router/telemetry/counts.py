@@ -42,7 +42,7 @@ _COUNTERS: _Rows = (
     ),
     (
         "turnout_stream_moves",
-        "Streams whose pod died, in pools that move them, by result: moved, or why a stream could not be.",
+        "Streams whose pod or replica died, in pools that move them, by result: moved, taken_over, or why not.",
         lambda metrics: metrics.moves,
         ("pool", "result"),
     ),

@@ -41,7 +41,7 @@ class ResumingRig:
         deadlines: Deadlines = self.rig.deadlines
         self.keeper = StreamKeeper(streams, self.owner, LEASE_S, {"main": failover} if resume else {}, deadlines)
         identity: WireHeaders = self.rig.gateway.deps.identity
-        self.follower = StreamFollower(self.keeper, identity.error_headers)
+        self.follower = StreamFollower(self.keeper, identity.error_headers, self.rig.metrics.count_move)
         self.rig.rebuild(self.rig.gateway.deps._replace(streams=self.follower.serve))
 
     def __enter__(self) -> Self:

@@ -41,6 +41,9 @@ UNREACHED_S: Final = 10.0
 MANY_BYTES: Final = 4096
 """Bytes of a log behind which there may be more to read at once."""
 
+TAKEN_OVER: Final = "taken_over"
+"""The result of a stream of another replica that a pod goes on with."""
+
 _DIGEST_BYTES: Final = 8
 _HEADER_BYTES: Final = OWNER_BYTES + 2 * _DIGEST_BYTES + 1
 _TOGETHER: Final = 32
@@ -76,8 +79,12 @@ class Following:
 class StreamFollower:
     """Serves the clients that come back."""
 
-    def __init__(self, keeper: StreamKeeper, headers: Callable[[Exchange], Headers]) -> None:
-        """`headers` are the gateway's own of an answer."""
+    def __init__(
+        self, keeper: StreamKeeper, headers: Callable[[Exchange], Headers], count: Callable[[str, str], None]
+    ) -> None:
+        """`headers` are the gateway's own of an answer; `count` takes the pool and the result of each stream that was
+        to go on here."""
+        self._count = count
         self.keeper = keeper
         self._headers = headers
         self._following: list[Following] = []
@@ -235,8 +242,10 @@ class StreamFollower:
         if reader.ended:
             self._complete(each)
         elif not known:
+            self._count(each.exchange.routed.pool, "unsaved")
             self._fail(each, StreamLost("The replica that served the stream died with events that the client has."))
         elif isinstance(movable, NotMoved):
+            self._count(each.exchange.routed.pool, movable.reason)
             self._fail(each, StreamLost("The replica that served the stream is gone." + movable.words))
         else:
             self._continue(each, movable)
@@ -250,8 +259,10 @@ class StreamFollower:
             return
         made = movable.next_request()
         if isinstance(made, NotMoved):
+            self._count(routed.pool, made.reason)
             self._fail(each, StreamLost("The replica that served the stream is gone." + made.words))
             return
+        self._count(routed.pool, TAKEN_OVER)
         movable.splice.go_on(made.owed)
         routed.body = made.body
         routed.call = openai.read(exchange.header_map.get(b"content-type", b""), made.body)

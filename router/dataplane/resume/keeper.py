@@ -29,8 +29,11 @@ KEPT_BYTES: Final = 67_108_864
 TTL_S: Final = 60.0
 """Seconds after its last lines for which a log is there."""
 
-FLUSH_S: Final = 0.1
+FLUSH_S: Final = 0.5
 """Seconds between two writes. What is not written yet stands in the event ids."""
+
+READ_S: Final = 0.1
+"""The same while a client reads along over another replica."""
 
 OVER_S: Final = 10.0
 """Seconds in which the last lines of a stream must be saved."""
@@ -95,6 +98,7 @@ class StreamKeeper:
         stream.since = self.clock()
         stream.following = stream.lost = False
         self.streams[stream.key] = stream
+        self.kept_bytes += stream.saved
         self._members.add(stream)
 
     # What streams report
@@ -162,7 +166,8 @@ class StreamKeeper:
         """Save what streams write, for as long as the replica lives."""
         while True:
             if self.streams:
-                await self._wait(FLUSH_S)
+                alone = any(stream.client is None for stream in self.streams.values())
+                await self._wait(READ_S if alone else FLUSH_S)
             else:
                 await self._wake.wait()
             self._wake.clear()
@@ -251,15 +256,22 @@ class StreamKeeper:
     def _tidy(self, now: float) -> None:
         """Let go of what is saved and over, and of what cannot be kept."""
         crowded = self.kept_bytes > 2 * KEPT_BYTES
-        for stream in list(self.streams.values()):
+        for stream in self._untidy(crowded):
             if stream.over or stream.lost:
                 saved = not stream.unsaved and stream.key not in self._free
                 if saved or (stream.over and stream.grace_until <= now):
                     self._forget(stream)
-            elif crowded or len(stream.unsaved) > UNSAVED_BYTES or stream.saved > STREAM_BYTES:
+            else:
                 stream.lose()
         while self._past and self._past[0][0] <= now:
             self.kept_bytes -= self._past.popleft()[1]
+
+    def _untidy(self, crowded: bool) -> list[KeptStream]:
+        return [
+            stream
+            for stream in self.streams.values()
+            if crowded or stream.over or stream.lost or stream.saved > STREAM_BYTES or stream.behind > UNSAVED_BYTES
+        ]
 
     def _forget(self, stream: KeptStream) -> None:
         self._members.discard(stream)
@@ -273,4 +285,4 @@ class StreamKeeper:
 
 def _is_due(stream: KeptStream, now: float) -> bool:
     """Whether the stream has lines to save, or its log would be gone soon."""
-    return stream.resumable and (bool(stream.unsaved) or now - stream.saved_at > TTL_S / 3)
+    return stream.behind > 0 or (stream.resumable and now - stream.saved_at > TTL_S / 3)

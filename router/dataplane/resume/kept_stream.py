@@ -27,6 +27,7 @@ _DONE: Final = b"data: [DONE]"
 _CR: Final = 13
 _URGENT_BYTES: Final = 1024
 """Bytes of lines that are saved at once."""
+_SIZE_BYTES: Final = 8
 _SHORT: Final = 20
 """Bytes up to which a piece is no chunk with an event."""
 _NOT_CONTINUED: Final = b'{"error":{"message":"No pod went on with this stream.","type":"upstream_error","code":null}}'
@@ -128,6 +129,11 @@ class KeptStream(Edge[Exchange]):
         """What the shared log does not have."""
         return b"" if self.log is None else self.header + self.log.unsaved
 
+    @property
+    def behind(self) -> int:
+        """Bytes of lines that are not saved; 0 before its head."""
+        return len(self.log.unsaved) if self._begun and self.log is not None else 0
+
     def confirmed(self, lines: bytes) -> None:
         """The shared log has these bytes, which were unsaved."""
         log = self.log
@@ -160,9 +166,31 @@ class KeptStream(Edge[Exchange]):
         if self.rewrite is None and not self.lost and not self._rest and not self._scanner.left and len(data) > _SHORT:
             eol = 3 if data[3] == _CR else 2
             if line := log.follow(data[eol + 2 : -2]):  # one event in one chunk, as most are
-                self._send(chunk(line) + data)
+                self._send(b"%x\r\n%b\r\n%b" % (len(line), line, data))
+                return
+            data = self._chunks(data, log)
+            if not data:
                 return
         self._pieces(data, log)
+
+    def _chunks(self, data: bytes, log: LogWriter) -> bytes:
+        """Pass on the chunks that have one event each, as they come together on a busy machine; returns what is left
+        from the first other one on."""
+        at, out = 0, list[bytes]()
+        while (eol := data.find(b"\r\n", at, at + _SIZE_BYTES)) > 0:
+            try:
+                end = eol + 4 + int(data[at:eol], 16)
+            except ValueError:
+                break  # an extension
+            line = log.follow(data[eol + 2 : end - 2]) if end <= len(data) else b""
+            if not line:
+                break
+            out.append(b"%x\r\n%b\r\n%b" % (len(line), line, data[at:end]))
+            at = end
+        if not out:
+            return data
+        self._send(b"".join(out))
+        return data[at:]
 
     def _head(self, data: bytes) -> bytes:
         """Send the head, of a stream's first answer only; returns what follows it."""

@@ -9,6 +9,8 @@ import pytest
 
 from router.dataplane.resume.follower import MISSING_S, UNREACHED_S
 from router.dataplane.resume.keeper import TTL_S
+from router.settings import TenantSettings
+from tests.fakes.known_keys import access_of, bearer
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, event, ok
 from tests.fakes.memory_streams import MemoryStreams
 from tests.fakes.resuming_gateway import STREAMED, ResumingRig, delta, ends, last_id, said
@@ -107,6 +109,7 @@ def test_after_its_replicas_death_a_stream_goes_on_on_a_pod(pair: Pair) -> None:
     late = two.resumes(last_id(client))
     two.turn(0.1)
     assert said(client, late) == " a b c"
+    assert two.rig.metrics.moves == {("main", "taken_over"): 1}
 
 
 def test_lines_that_were_not_saved_are_taken_from_the_id(pair: Pair) -> None:
@@ -188,6 +191,24 @@ def test_another_request_cannot_resume_a_stream(pair: Pair) -> None:
     two.turn()
     assert back.answer().status == 400
     ends(pod)
+
+
+def test_another_tenants_key_does_not_resume_a_stream(pair: Pair) -> None:
+    one, _ = pair
+    deps = one.rig.gateway.deps
+    one.rig.rebuild(deps._replace(access=access_of(TenantSettings(name="one"), TenantSettings(name="two"))))
+    client = one.asks(bearer("one"))
+    pod = one.rig.asked().sends(SSE_HEAD, event(delta()), event(delta(" a")))
+    one.turn()
+    name = last_id(client).split(b".")[0].decode()
+    theirs = one.asks(bearer("two"), f"last-event-id: {name}.1")
+    own = one.asks(bearer("one"), f"last-event-id: {name}.1")
+    one.turn()
+    one.turn(MISSING_S + 0.1)
+    assert theirs.answer().status == 404
+    ends(pod)
+    one.turn(0.1)
+    assert said(own) == " a"
 
 
 @pytest.mark.parametrize("id", [b"abcdefghijklmnop.9", b"abcdefghijklmnop.1."])
