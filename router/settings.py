@@ -33,7 +33,7 @@ from router.upstream_settings import Section as Section
 from router.upstream_settings import UpstreamTls as UpstreamTls
 
 AFFINITIES: Final = ("prefer", HOLD := "hold")
-KINDS: Final = (LLM := "llm", HTTP := "http")
+KINDS: Final = (LLM := "llm", HTTP := "http", GRPC := "grpc")
 
 
 class Timeouts(Section, frozen=True):
@@ -191,7 +191,8 @@ class Pool(Section, frozen=True):
     pods: list[str] = []
     """`http://host:port`, `https://host:port/base` or `unix:/path` each; port and path are optional."""
     kind: str = "llm"
-    """`llm`, whose requests name a model, or `http`: any other service, found by its paths. See `service`."""
+    """`llm`, whose requests name a model; `http`: any other service, found by its paths; or `grpc`: a gRPC service,
+    found by its methods (needs `turnout[grpc]`). See `service`."""
     service: PoolService = PoolService()
     engine: str = "auto"
     """`vllm`, `sglang`, `trtllm`, `tgi`, `llamacpp`, `ollama`, `triton`: where it says that it is well, where its

@@ -59,12 +59,12 @@ class PoolUpstream(Section, frozen=True):
 
 
 class PoolService(Section, frozen=True):
-    """What goes to a pool that serves no models (`kind: http`), such as agents that keep state, and which requests
-    belong together there."""
+    """What goes to a pool that serves no models (`kind: http` or `grpc`), such as agents that keep state, and which
+    requests belong together there."""
 
     paths: list[str] = []
     """Paths and beginnings of paths that end in `/*`, such as `/agents/*`. Of several that match the longest counts,
-    over all pools; the path reaches the pod as it is."""
+    over all pools; the path reaches the pod as it is. Of `grpc`: `/package.Service/*` or a method; empty: all calls."""
     session: list[str] = []
     """Where a request names its session, the first that it has: `header:x-agent-id`, `cookie:agent_id`, or `path:1` for
     the first part of the path after the matching one of `paths`. Policies such as `session_affinity`, and `affinity:

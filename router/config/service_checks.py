@@ -7,14 +7,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Final
 
 from router.config.problems import Path, Problem
 from router.dataplane.request.service_session import PART, PLACES
-from router.settings import HOLD, KINDS, LLM, Pool, PoolService, Settings
+from router.settings import GRPC, HOLD, HTTP, KINDS, LLM, Pool, PoolService, Settings
 
 OWN: Final = ("/livez", "/readyz", "/health", "/v1")
 """Paths of the gateway and of models."""
+
+ALL: Final = "/*"
 
 OF_PROMPTS: Final = ("prefix_aware", "slo_goodput")
 """Policies that weigh what a service's requests do not have."""
@@ -33,8 +36,10 @@ def service_problems(settings: Settings) -> Iterator[Problem]:
             yield Problem((*path, "kind"), f"{pool.kind!r} is not one of {', '.join(KINDS)}")
         elif pool.kind == LLM:
             if pool.service != PoolService():
-                yield Problem((*path, "service"), "is for pools that serve no models: set `kind: http`")
+                yield Problem((*path, "service"), "is for pools that serve no models: set `kind: http` or `kind: grpc`")
         else:
+            if pool.kind == GRPC:
+                yield from _grpc(pool, path)
             yield from _paths(pool, (*path, "service"), seen)
             yield from _sessions(pool, (*path, "service", "session"))
             yield from _of_models(pool, path)
@@ -45,26 +50,46 @@ def service_problems(settings: Settings) -> Iterator[Problem]:
 
 
 def _paths(pool: Pool, path: Path, seen: dict[str, str]) -> Iterator[Problem]:
-    if not pool.service.paths:
+    if not pool.service.paths and pool.kind == GRPC:
+        if seen.setdefault(ALL, pool.name) != pool.name:
+            yield Problem((*path, "paths"), f"is empty, and all other methods are of pool {seen[ALL]!r} already")
+    elif not pool.service.paths:
         yield Problem((*path, "paths"), "is empty, so no request comes to the pool; name some, such as /agents/*")
     for at, text in enumerate(pool.service.paths):
         where: Path = (*path, "paths", at)
-        if wrong := _path_problem(text):
+        if wrong := _path_problem(text, pool.kind):
             yield Problem(where, wrong)
-        elif (own := next((own for own in OWN if f"{text}/".startswith(f"{own}/")), "")) != "":
+        elif pool.kind == HTTP and (own := next((own for own in OWN if f"{text}/".startswith(f"{own}/")), "")) != "":
             yield Problem(where, f"{text!r} is among the gateway's own paths, as {own} is")
         elif seen.setdefault(text, pool.name) != pool.name or pool.service.paths.index(text) != at:
             yield Problem(where, f"{text!r} is a path of pool {seen[text]!r} already")
     for text, within_s in pool.service.deadlines_s.items():
         where = (*path, "deadlines_s", text)
-        if wrong := _path_problem(text):
+        if wrong := _path_problem(text, GRPC):
             yield Problem(where, wrong)
         elif not (math.isfinite(within_s) and within_s > 0):
             yield Problem(where, f"must be more than 0, not {within_s:g}")
 
 
-def _path_problem(text: str) -> str:
-    if text in ("/", "/*"):
+def _grpc(pool: Pool, path: Path) -> Iterator[Problem]:
+    """Settings that gRPC has not."""
+    if find_spec("h2") is None:
+        yield Problem((*path, "kind"), "gRPC needs the package h2; run: pip install 'turnout[grpc]'")
+    if pool.affinity == HOLD:
+        yield Problem((*path, "affinity"), "hold is for `kind: http`: no call waits for a pod; write prefer")
+    if pool.fallback:
+        yield Problem((*path, "fallback"), "calls of gRPC have no fall-back; leave it out")
+    for at, place in enumerate(pool.service.session):
+        if place.partition(":")[0] != "header":
+            yield Problem(
+                (*path, "service", "session", at), "calls have their session in metadata: header:x-session-id"
+            )
+
+
+def _path_problem(text: str, kind: str) -> str:
+    if text == ALL and kind == GRPC:
+        return ""
+    if text in ("/", ALL):
         return "would take the gateway's own paths, too; write the beginnings that the pool has, such as /agents/*"
     if not _PATH.fullmatch(text):
         return f"{text!r} is no path; write /agents/run for one, /agents/* for all below it"

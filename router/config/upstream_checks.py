@@ -37,9 +37,9 @@ _FRAMING = frozenset(
 """Headers that the gateway sets or ends; `x-request-id` is its own, too."""
 
 
-def tls_files(tls: UpstreamTls) -> TlsFiles:
+def tls_files(tls: UpstreamTls, protocol: str = "http/1.1") -> TlsFiles:
     """The settings as the engines' package takes them."""
-    return TlsFiles(tls.ca_file, tls.cert_file, tls.key_file, tls.server_name, tls.verify)
+    return TlsFiles(tls.ca_file, tls.cert_file, tls.key_file, tls.server_name, tls.verify, protocol)
 
 
 def api_key(upstream: PoolUpstream, environ: Mapping[str, str]) -> Callable[[], str] | None:

@@ -117,6 +117,15 @@ class Dispatch:
             self._count_prefix(routed, placement.charge, info)
         return placement
 
+    def choose(self, pool: str, info: RequestInfo) -> Placement | Rejection:
+        """The pod that the live policy picks for a request that has no exchange, with room reserved there. Raises
+        NoRoutablePod and PoolSaturated."""
+        answer = self._pick(self._live[pool].scheduler, info, self._view.snapshot(pool, info.model))
+        if isinstance(answer, Rejection):
+            return answer
+        pod = self._view.pod(answer.pod)
+        return Placement(pod, answer.policy, self._view.reserve(pod.id, info), info)
+
     def _snapshot(self, pool: Pool, routed: RoutedRequest) -> LoadSnapshot:
         """The pods that the policy chooses from. Raises NoRoutablePod or PoolSaturated."""
         return self._view.snapshot(pool.name, routed.call.model)

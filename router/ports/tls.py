@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -82,12 +82,12 @@ class LoadedTls(NamedTuple):
     """The authorities and revocations, as they are in the files."""
 
 
-def load(files: ServerTls) -> LoadedTls:
-    """Read the files. Raises BadTlsFiles."""
+def load(files: ServerTls, protocols: Sequence[str] = ("http/1.1",)) -> LoadedTls:
+    """Read the files; `protocols` are the names of what is spoken, in ALPN. Raises BadTlsFiles."""
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     load_certificate(context, files.cert_file, files.key_file)
     clients = b""
     if files.client_ca_file:
@@ -129,8 +129,8 @@ def _read(field: str, path: str) -> bytes:
 class PortTls:
     """The TLS of one port."""
 
-    def __init__(self, port: str, files: ServerTls) -> None:
-        """`port` is its name in logs and metrics. Reads the files. Raises BadTlsFiles."""
+    def __init__(self, port: str, files: ServerTls, protocols: Sequence[str] = ("http/1.1",)) -> None:
+        """`port` is its name in logs and metrics; for `protocols` see `load`. Reads the files. Raises BadTlsFiles."""
         self.port = port
         self.failing = False
         """Whether the files that are there now cannot be used."""
@@ -140,7 +140,7 @@ class PortTls:
         """Called when other clients than before may be let in."""
         self._loaded: LoadedTls | None = None
         paths = files.cert_file, files.key_file, files.client_ca_file, files.crl_file
-        self.files = FollowedFiles(paths, partial(load, files), self._use, keep=self._keep)
+        self.files = FollowedFiles(paths, partial(load, files, protocols), self._use, keep=self._keep)
         """To be run."""
 
     @property

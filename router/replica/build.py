@@ -22,6 +22,7 @@ from router.dataplane.deps import GatewayDeps, PairSender
 from router.dataplane.dispatch import Dispatch
 from router.dataplane.fair_share import FairShares
 from router.dataplane.gateway import Gateway
+from router.dataplane.grpc import open_grpc
 from router.dataplane.http.cors import AllowedOrigins
 from router.dataplane.http.deadlines import Deadlines, resolution_for
 from router.dataplane.http.listener import Listener
@@ -193,8 +194,8 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
     homes = SessionHomes(view, core.clock, held, routes.lacks) if held else None
     kv_events = open_reader(settings, state.prefix, core.clock)
-    readers: list[PodFollower] = [scraper, models, state.store, *([kv_events] if kv_events is not None else [])]
-    pod_registry = PodRegistry(view, updates, routes, health, prober, *readers, homes=homes)
+    readers: list[PodFollower] = [scraper, models, *([kv_events] if kv_events is not None else [])]
+    pod_registry = PodRegistry(view, updates, routes, health, prober, state.store, homes=homes, engine_readers=readers)
     return PodParts(pod_registry, updates, health, prober, scraper, models, kv_events)
 
 
@@ -253,8 +254,7 @@ def _dataplane(
 ) -> GatewayParts:
     settings, lifecycle = core.settings, core.lifecycle
     cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
-    identity = _identity(core, network, ports, cors)
-    paths = ForwardedPaths(settings.paths.forward)
+    identity, paths = _identity(core, network, ports, cors), ForwardedPaths(settings.paths.forward)
     observers = open_observers(settings, core.name, core.clock, core.rng, state.view)
     access = open_access(settings, state.store, time.time)
     limits = _limits(core, state.store, access)
@@ -296,8 +296,9 @@ def _dataplane(
         port=ports.inference,
         admit=gateway.admit if access is not None else None,
     )
+    grpc = open_grpc(gateway.deps, network.accesses, listener, core.name, core.rng)
     retire_on_change(ports.inference.tls, listener)
-    return GatewayParts(gateway, access, _sharing(core, state.store, limits), listener, observers, streams)
+    return GatewayParts(gateway, access, _sharing(core, state.store, limits), listener, observers, streams, grpc)
 
 
 def _sharing(core: CoreParts, store: StateStore, limits: LimitRegistry | None) -> LimitSharing | None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from router.config.upstream_checks import api_key, tls_files
-from router.settings import HOLD, LLM, Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
+from router.settings import GRPC, HOLD, LLM, Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
 from schedulers.guard import GuardLimits
 from statesync.discovery.source import PodTemplate
-from statesync.engines.access import PoolAccess
+from statesync.engines.access import Check, PoolAccess
 from statesync.engines.health import HealthConfig
 from statesync.engines.model_reader import ModelReadConfig
 from statesync.engines.presets import SERVICE
@@ -75,18 +75,25 @@ def pod_template(pool: Pool) -> PodTemplate:
 def pool_access(pool: Pool, settings: Settings, environ: Mapping[str, str]) -> PoolAccess:
     """How the pods of a pool are reached. Raises BadTlsFiles, OSError, ValueError and KeyError for files and variables
     that cannot be read; the checks of the configuration explain those."""
-    upstream = pool.upstream
+    upstream, protocol = pool.upstream, "h2" if pool.kind == GRPC else "http/1.1"
+    check: Check | None = None
+    if pool.kind == GRPC:
+        from router.dataplane.grpc import health  # h2 is installed where such a pool is configured
+
+        check = health.check
     return PoolAccess(
         pool.engine if pool.kind == LLM else SERVICE,
-        tls=PodTls(tls_files(upstream.tls)) if upstream.tls is not None else None,
+        tls=PodTls(tls_files(upstream.tls, protocol)) if upstream.tls is not None else None,
         key=api_key(upstream, environ),
         send_key=upstream.send_key,
         send_credentials=settings.auth is None or upstream.send_credentials,
         send_priority=upstream.send_priority,
         headers=upstream.headers,
         strip=upstream.strip,
-        health=upstream.health_path or settings.health.path,
+        health=upstream.health_path or ("/" if check is not None else settings.health.path),
         metrics=upstream.metrics_path or settings.scrape.path,
+        protocol=protocol,
+        check=check,
     )
 
 

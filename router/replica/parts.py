@@ -44,6 +44,7 @@ from statesync.prefix.index import PrefixIndex
 from statesync.store.protocol import StateStore
 
 if TYPE_CHECKING:
+    from router.dataplane.grpc.port import GrpcPort
     from router.dataplane.resume.follower import StreamFollower
     from statesync.kv_events.reader import KvEventReader
 
@@ -122,6 +123,8 @@ class GatewayParts(NamedTuple):
     observers: Observers
     streams: StreamFollower | None
     """None where no pool has streams that are resumed."""
+    grpc: GrpcPort | None
+    """None without a pool of gRPC."""
 
 
 class Components(NamedTuple):

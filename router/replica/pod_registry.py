@@ -56,9 +56,10 @@ class PodRegistry:
         prober: PodFollower,
         *readers: PodFollower,
         homes: SessionHomes | None = None,
+        engine_readers: Sequence[PodFollower] = (),
     ) -> None:
-        """No pool is known yet. `prober` follows the pods that discovery reports as ready, `readers` all of those
-        that serve models; `homes` follows where a pool's sessions wait for their pods."""
+        """No pool is known yet. `prober` follows the pods that discovery reports as ready, `readers` all of them,
+        `engine_readers` those that serve models; `homes` follows where a pool's sessions wait for their pods."""
         self.homes = homes
         self._view = view
         self._pod_updates = pod_updates
@@ -66,6 +67,7 @@ class PodRegistry:
         self._health = health
         self._prober = prober
         self._readers = readers
+        self._engine_readers = engine_readers
         self.known: set[str] = set()
         """Pools that discovery has reported."""
         self._pending: dict[str, _PendingChange] = {}
@@ -110,7 +112,8 @@ class PodRegistry:
         for gone in change.gone:
             here.pop(gone, None)
         self._follow_health(pool, change)
-        for reader in self._readers if pool in self._routes.pools else ():
+        readers = (*self._readers, *self._engine_readers) if pool in self._routes.pools else self._readers
+        for reader in readers:
             reader.change_pods(pool, change)
         if self.homes is not None:
             self.homes.change_pods(pool, change)

@@ -11,7 +11,7 @@ from router.dataplane.http.listener import Listener
 from router.dataplane.last_requests import LastRequests
 from router.ports.acceptor import PortOptions
 from router.ports.tls import PortTls
-from router.settings import Settings
+from router.settings import GRPC, Settings
 
 
 class PortParts(NamedTuple):
@@ -30,10 +30,12 @@ class PortParts(NamedTuple):
 def read_ports(settings: Settings) -> PortParts:
     """Read the files of both ports. Raises BadTlsFiles."""
     tls, control = settings.tls, settings.control.tls
+    grpc = any(pool.kind == GRPC for pool in settings.pools)
+    protocols = ("h2", "http/1.1") if grpc else ("http/1.1",)
     proxies = TrustedProxies(settings.trusted_proxies, https=tls is not None)
     return PortParts(
         PortOptions(
-            PortTls("inference", tls) if tls is not None else None,
+            PortTls("inference", tls, protocols) if tls is not None else None,
             proxies.trusts if settings.proxy_protocol else None,
         ),
         PortTls("control", control) if control is not None else None,

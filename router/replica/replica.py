@@ -162,13 +162,22 @@ class Replica:
             parts.core.lifecycle,
             parts.core.settings.drain,
             stop_accepting=self._stop_accepting,
-            inflight=lambda: len(parts.network.admission.active),
-            cut_off=parts.dataplane.gateway.cut_off,
+            inflight=self._inflight,
+            cut_off=self._cut_off,
             hurry=self.hurry,
             clock=parts.core.clock,
         )
         _log.info("drained in %.1f s, %d requests cut", report.took_s, report.cut)
         await self.close()
+
+    def _inflight(self) -> int:
+        grpc = self.parts.dataplane.grpc
+        return len(self.parts.network.admission.active) + (grpc.open if grpc is not None else 0)
+
+    def _cut_off(self) -> None:
+        self.parts.dataplane.gateway.cut_off()
+        if self.parts.dataplane.grpc is not None:
+            self.parts.dataplane.grpc.cut_off()
 
     async def close(self) -> None:
         """Let go of everything, at once."""
@@ -185,6 +194,8 @@ class Replica:
             await parts.dataplane.streams.keeper.stop(parts.core.settings.sync.timeout_s)
         await self._flush_clients()
         parts.network.upstream.close()
+        if parts.dataplane.grpc is not None:
+            parts.dataplane.grpc.pods.close()
         await parts.dataplane.observers.stop()
         # The control port goes last: until then it shows how far the drain is.
         before = parts.core.clock()

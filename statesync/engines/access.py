@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -28,6 +28,11 @@ _CREDENTIALS: Final = ("authorization", "x-api-key", "api-key")
 """Headers with a client's key."""
 
 
+Check = Callable[["PoolAccess", str, str], Awaitable[tuple[int, str]]]
+"""Probes a pod of this access and address, by its health path: an HTTP status, and why there is none. Raises OSError
+and ValueError."""
+
+
 class PoolAccess:
     """One pool's way to its pods."""
 
@@ -44,11 +49,16 @@ class PoolAccess:
         strip: Sequence[str] = (),
         health: str = "",
         metrics: str = "",
+        protocol: str = "http/1.1",
+        check: Check | None = None,
     ) -> None:
         """`key` gives the API key of the pods; with `send_key` clients' requests get it too, in place of the client's
         own, which also goes without `send_credentials`. `headers` are added to every request and replace the client's,
         `strip` is taken off. With `send_priority` bodies get a priority.
-        `health` and `metrics` stand in for the paths of the engine's preset."""
+        `health` and `metrics` stand in for the paths of the engine's preset. `protocol` is the ALPN name of what pods
+        speak, `check` how they are probed, if not by a GET."""
+        self._protocol = protocol
+        self.check = check
         preset = preset_of(engine)
         self.engine = engine
         self.preset: EnginePreset = preset._replace(
@@ -110,7 +120,9 @@ class PoolAccess:
 
     def _client_tls(self) -> PodTls:
         if self._tls is None:
-            self._tls = PodTls(TlsFiles())  # reading the system's authorities takes 10 ms: only where it is needed
+            self._tls = PodTls(
+                TlsFiles(protocol=self._protocol)
+            )  # reading the system's authorities takes 10 ms: only where it is needed
         return self._tls
 
     def _lines(self, with_key: bool) -> str:

@@ -202,6 +202,8 @@ class Prober:
 async def _answer(access: PoolAccess, address: str, path: str) -> ProbeAnswer:
     asking: _Asking | None = None
     try:
+        if access.check is not None:
+            return ProbeAnswer(path, *await access.check(access, address, path))
         where, target = access.page(address, path)
         request = _REQUEST.format(target, access.host_of(where), access.own()).encode("latin-1")
         asking = _Asking(request, asyncio.get_running_loop().create_future())

@@ -33,6 +33,8 @@ class TlsFiles(NamedTuple):
     """The name that a pod's certificate must have, also sent as SNI; empty: the host of the pod's address."""
     verify: bool = True
     """Whether the certificate of a pod is checked at all."""
+    protocol: str = "http/1.1"
+    """What is spoken there, by its name in ALPN."""
 
 
 class BadTlsFiles(Exception):
@@ -59,7 +61,7 @@ def make_context(files: TlsFiles) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # `ca_file` may hold an intermediate, or a pod's own
-    context.set_alpn_protocols(["http/1.1"])  # a server that prefers HTTP/2 must know that this is not spoken here
+    context.set_alpn_protocols([files.protocol])  # a server that prefers HTTP/2 must know where it is not spoken
     if files.key_file and not files.cert_file:
         raise BadTlsFiles("key_file", "is a key without a certificate: set cert_file, too")
     if files.cert_file:

@@ -69,6 +69,8 @@ class Listener(Generic[R]):
         """Connections by address, where they are limited."""
         self.edges: set[Edge[R]] = set()
         self.stopped = False
+        self.sniff: Callable[[Edge[R]], asyncio.BaseProtocol] | None = None
+        """Makes the protocol of a connection that may speak something else than HTTP/1.1; None where none may."""
         self._keep_peers = keep_peers
         self._server: asyncio.Server | None = None
         before_s, after_s = timeouts.client_header_s or _HANDSHAKE_S, timeouts.client_write_s or _HANDSHAKE_S
@@ -80,6 +82,10 @@ class Listener(Generic[R]):
     def connect(self) -> Edge[R]:
         """The protocol of a new connection, for asyncio."""
         return Edge(self.requests, self, self.deadlines.clock)
+
+    def _protocol(self) -> asyncio.BaseProtocol:
+        edge = self.connect()
+        return cast(asyncio.BaseProtocol, edge) if self.sniff is None else self.sniff(edge)
 
     async def start(self, host: str, port: int, lent: socket.socket | None = None) -> int:
         """Listen; returns the port, which the kernel chooses if `port` is 0. Raises OSError when it is in use.
@@ -93,7 +99,7 @@ class Listener(Generic[R]):
             self._acceptor.start(lent, self.backlog)
             return int(lent.getsockname()[1])
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        connect = cast(Callable[[], asyncio.Protocol], self.connect)
+        connect = cast(Callable[[], asyncio.Protocol], self.connect if self.sniff is None else self._protocol)
         if lent is not None:
             self._server = await loop.create_server(connect, sock=lent, backlog=self.backlog)
         else:
@@ -169,11 +175,11 @@ class Listener(Generic[R]):
         if most_each and self._by_client[client_of(peer)] > most_each + _REFUSALS:
             self.given_up(edge)
             return None
-        return cast(asyncio.BaseProtocol, edge)
+        return cast(asyncio.BaseProtocol, edge) if self.sniff is None else self.sniff(edge)
 
     def given_up(self, protocol: object) -> None:
         """See `Acceptance`."""
-        edge = cast("Edge[R]", protocol)
+        edge = cast("Edge[R]", getattr(protocol, "edge", protocol))
         if edge in self._arriving:
             del self._arriving[edge]
             self._uncount(edge.peer)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from router.config import service_checks
 from router.config.checks import problems_in
 from router.settings import PolicySpec, Pool, PoolService, PoolSlo, Settings
 from tests.fakes.each_case import each_case
@@ -26,7 +29,9 @@ def test_valid_pools_have_no_problems() -> None:
     session = ["header:x-agent-id", "cookie:agent", "path:1"]
     agents = pool("a", "/agents/*", "/a2a", session=session, affinity="hold", within={"/agents/slow/*": 60.0})
     tools = pool("t", "/agents/tools/*", fallback=["a"], policy=PolicySpec(name="p2c"))
-    assert found(agents, tools, Pool(name="m", pods=["http://m:1"])) == []
+    grpc = pool("g", kind="grpc", session=["header:x-id"], within={"/a.B/*": 9.0, "/*": 60.0})
+    named = pool("n", "/a.B/*", "/a.C/Do", kind="grpc")
+    assert found(agents, tools, grpc, named, Pool(name="m", pods=["http://m:1"])) == []
 
 
 ERRORS: dict[str, tuple[list[Pool], dict[str, Any], str, str]] = {
@@ -62,6 +67,30 @@ ERRORS: dict[str, tuple[list[Pool], dict[str, Any], str, str]] = {
         "pools[0].fallback[0]",
         "is `kind: llm`, this one `kind: http`",
     ),
+    "two pools of all calls": (
+        [pool("a", kind="grpc"), pool("b", kind="grpc")],
+        {},
+        "pools[1].service.paths",
+        "of pool 'a' already",
+    ),
+    "calls that hold": (
+        [pool("a", kind="grpc", affinity="hold", session=["header:x"])],
+        {},
+        "pools[0].affinity",
+        "write prefer",
+    ),
+    "calls with a fall-back": (
+        [pool("a", "/a.B/*", kind="grpc", fallback=["b"]), pool("b", "/a.C/*", kind="grpc")],
+        {},
+        "pools[0].fallback",
+        "leave it out",
+    ),
+    "calls with cookies": (
+        [pool("a", kind="grpc", session=["cookie:x"])],
+        {},
+        "pools[0].service.session[0]",
+        "header:x-session-id",
+    ),
     "the default pool": ([pool("a", "/x")], {"default_pool": "a"}, "default_pool", "'a' serves none"),
 }
 
@@ -76,3 +105,10 @@ def test_an_error_says_where_and_what_to_do(pools: list[Pool], more: dict[str, A
 def test_a_policy_that_weighs_prompts_is_a_warning() -> None:
     warned = found(pool("a", "/x", policy=PolicySpec()))
     assert [(at, severity) for at, severity, _ in warned] == [("pools[0].policy.name", "warning")]
+
+
+def test_grpc_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_checks, "find_spec", lambda name: None)
+    assert [(at, text) for at, _, text in found(pool("g", kind="grpc"))] == [
+        ("pools[0].kind", "gRPC needs the package h2; run: pip install 'turnout[grpc]'")
+    ]
