@@ -32,6 +32,7 @@ def create(settings: Settings, spare: int) -> Replica:
     settings = as_picker(settings)
     streams: dict[int, Picked] = {}
     parts = build(settings, dial=PodWires(streams).dial)
+    parts.network.write_batcher.active = ()  # no socket: what is written at once is read in the same turn
     gateway, listener = parts.dataplane.gateway, parts.dataplane.listener
     picker = PickerParts(gateway, listener, parts.state.view, parts.core.clock, spare)
     return Replica(parts, front=PickerServer(picker, settings, parts.core.lifecycle, streams))

@@ -12,7 +12,7 @@ import pytest
 from router.address import ListenAddress
 from router.epp.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse
 from router.epp.process import create
-from router.epp.server import EXT_PROC, PickerServer, peer_address
+from router.epp.server import EXT_PROC, PickerServer
 from router.lifecycle import Phase
 from router.settings import Pool, Settings
 
@@ -61,16 +61,9 @@ def test_a_port_that_is_taken_is_said() -> None:
         _, front = picker()
         port = await front.start(ListenAddress("127.0.0.1", 0))
         _, other = picker()
-        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(OSError, match="address already in use"):
             await other.start(ListenAddress("127.0.0.1", port))
         await front.stop()
         await other.stop()
 
     asyncio.run(talk())
-
-
-@pytest.mark.parametrize(
-    ("peer", "expected"), [("ipv4:10.0.0.1:4711", "10.0.0.1"), ("ipv6:%5B::1%5D:80", "::1"), ("unix:/x", "")]
-)
-def test_a_peers_address_is_read(peer: str, expected: str) -> None:
-    assert peer_address(peer) == expected

@@ -1,0 +1,138 @@
+"""gRPC over HTTP/2: gRPC's own client against the server's side."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+
+from router.epp.grpc_port import CallHandler, GrpcCall, GrpcConnection
+
+LARGE = b"x" * 1_000_000
+"""More than a client of gRPC lets in before it acknowledges."""
+
+
+class Echo:
+    """Sends each message back, and says what happened."""
+
+    def __init__(self, call: GrpcCall, seen: list[str]) -> None:
+        self.call = call
+        self.seen = seen
+
+    def message(self, data: bytes, /) -> None:
+        self.call.send(data)
+
+    def end(self) -> None:
+        self.seen.append("end")
+        self.call.finish()
+
+    def lost(self) -> None:
+        self.seen.append("lost")
+
+
+Talk = Callable[[grpc.aio.Channel, list[str], set[GrpcConnection]], Awaitable[None]]
+
+
+def serve(talk: Talk) -> None:
+    """A server of `/echo` for the talk."""
+
+    async def run() -> None:
+        seen: list[str] = []
+        connections: set[GrpcConnection] = set()
+
+        def begin(path: str, call: GrpcCall, peer: str) -> CallHandler | None:
+            assert peer == "127.0.0.1"
+            return Echo(call, seen) if path == "/echo" else None
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: GrpcConnection(begin, connections), "127.0.0.1", 0)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as channel:
+            await talk(channel, seen, connections)
+        for connection in list(connections):
+            connection.close()
+        server.close()
+
+    asyncio.run(run())
+
+
+def echo(channel: grpc.aio.Channel, path: str = "/echo") -> Any:
+    return channel.stream_stream(path, None, None)
+
+
+def test_messages_of_any_size_pass_both_ways() -> None:
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        async def sent() -> AsyncIterator[bytes]:
+            for message in (b"", b"small", LARGE):
+                yield message
+
+        assert [message async for message in echo(channel)(sent())] == [b"", b"small", LARGE]
+        assert seen == ["end"]
+
+    serve(talk)
+
+
+def test_a_method_that_is_not_there_is_unimplemented() -> None:
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        call = echo(channel, "/other")()
+        assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert await call.details() == "no method /other"
+
+    serve(talk)
+
+
+def test_a_call_that_is_cancelled_is_lost() -> None:
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        call = echo(channel)()
+        await call.write(b"a")
+        assert await call.read() == b"a"
+        call.cancel()
+        again = echo(channel)()  # on the same connection: what was sent before it has arrived
+        await again.write(b"b")
+        assert await again.read() == b"b"
+        assert seen == ["lost"]
+        await again.done_writing()
+        assert await again.read() is grpc.aio.EOF
+
+    serve(talk)
+
+
+def test_calls_go_on_after_the_client_was_sent_away() -> None:
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        before = echo(channel)()
+        await before.write(b"a")
+        assert await before.read() == b"a"
+        (first,) = connections
+        first.go_away()
+        await before.write(b"b")
+        assert await before.read() == b"b"
+        after = echo(channel)()
+        await after.write(b"c")
+        assert await after.read() == b"c"
+        assert len(connections) == 2, "the second call has a connection of its own"
+        for call in (before, after):
+            await call.done_writing()
+            assert await call.read() is grpc.aio.EOF
+
+    serve(talk)
+
+
+def test_compressed_messages_are_refused() -> None:
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        call = channel.stream_stream("/echo", None, None)(compression=grpc.Compression.Gzip)
+        await call.write(b"a" * 10_000)
+        assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+
+    serve(talk)
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 7])
+def test_a_message_may_come_in_pieces(size: int) -> None:
+    call = GrpcCall(None, 1)  # type: ignore[arg-type]
+    whole = b"\0\0\0\0\3abc\0\0\0\0\0"
+    pieces = [whole[:size], whole[size:]]
+    assert [message for piece in pieces for message in call.take(piece)] == [b"abc", b""]
+    assert call.received == b""
