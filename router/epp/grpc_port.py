@@ -51,7 +51,7 @@ class CallHandler(Protocol):
         """The call is cancelled."""
 
 
-class GrpcCall:
+class ServerCall:
     """One call, for its handler: messages out, then the status."""
 
     def __init__(self, connection: GrpcConnection, number: int) -> None:
@@ -95,7 +95,7 @@ class GrpcCall:
         return whole
 
 
-OpenCall = Callable[[str, GrpcCall, str], CallHandler | None]
+OpenCall = Callable[[str, ServerCall, str], CallHandler | None]
 """Makes the handler of a call to this path, from a peer with this address; None where there is no such method."""
 
 
@@ -108,7 +108,7 @@ class GrpcConnection(asyncio.Protocol):
         self._connections = connections
         self._h2 = H2Connection(_CONFIG)
         self._transport: asyncio.Transport | None = None
-        self._calls: dict[int, GrpcCall] = {}
+        self._calls: dict[int, ServerCall] = {}
         self._peer = ""
         self._flushing = False
 
@@ -170,13 +170,13 @@ class GrpcConnection(asyncio.Protocol):
                     self.write(call)
 
     def _open(self, event: RequestReceived) -> None:
-        call = self._calls[event.stream_id] = GrpcCall(self, event.stream_id)
+        call = self._calls[event.stream_id] = ServerCall(self, event.stream_id)
         path = dict(event.headers).get(b":path", b"").decode("latin-1")
         call.handler = self._begin(path, call, self._peer)
         if call.handler is None:
             call.finish(UNIMPLEMENTED, f"no method {path}")
 
-    def write(self, call: GrpcCall) -> None:
+    def write(self, call: ServerCall) -> None:
         """Send what waits, as far as the client lets it in, and the end after it."""
         number, h2 = call.number, self._h2
         if self._calls.get(number) is not call:

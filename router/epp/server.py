@@ -13,7 +13,7 @@ from typing import Final
 from router.address import ListenAddress
 from router.epp.call import PickerCall, PickerParts
 from router.epp.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse, ProcessingRequest, ProcessingResponse
-from router.epp.grpc_port import INTERNAL, NOT_FOUND, CallHandler, GrpcCall, GrpcConnection
+from router.epp.grpc_port import INTERNAL, NOT_FOUND, CallHandler, ServerCall, GrpcConnection
 from router.epp.messages import subset_of
 from router.epp.stream import ExtProcStream
 from router.epp.wires import Picked
@@ -69,7 +69,7 @@ class PickerServer:
         for connection in list(self._connections):
             connection.close()
 
-    def _open(self, path: str, call: GrpcCall, peer: str) -> CallHandler | None:
+    def _open(self, path: str, call: ServerCall, peer: str) -> CallHandler | None:
         if path == _PROCESS:
             return _Process(self, call, peer)
         return _Check(self._lifecycle, call) if path == _CHECK else None
@@ -78,7 +78,7 @@ class PickerServer:
 class _Process:
     """One stream of Envoy's."""
 
-    def __init__(self, server: PickerServer, call: GrpcCall, peer: str) -> None:
+    def __init__(self, server: PickerServer, call: ServerCall, peer: str) -> None:
         self._call = call
         self._parts = server.parts
         self._streams = server.streams
@@ -128,7 +128,7 @@ class _Process:
 class _Check:
     """One health check."""
 
-    def __init__(self, lifecycle: Lifecycle, call: GrpcCall) -> None:
+    def __init__(self, lifecycle: Lifecycle, call: ServerCall) -> None:
         self._lifecycle = lifecycle
         self._call = call
 

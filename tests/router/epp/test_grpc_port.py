@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from router.epp.grpc_port import CallHandler, GrpcCall, GrpcConnection
+from router.epp.grpc_port import CallHandler, ServerCall, GrpcConnection
 
 LARGE = b"x" * 1_000_000
 """More than a client of gRPC lets in before it acknowledges."""
@@ -19,7 +19,7 @@ LARGE = b"x" * 1_000_000
 class Echo:
     """Sends each message back, and says what happened."""
 
-    def __init__(self, call: GrpcCall, seen: list[str]) -> None:
+    def __init__(self, call: ServerCall, seen: list[str]) -> None:
         self.call = call
         self.seen = seen
 
@@ -44,7 +44,7 @@ def serve(talk: Talk) -> None:
         seen: list[str] = []
         connections: set[GrpcConnection] = set()
 
-        def begin(path: str, call: GrpcCall, peer: str) -> CallHandler | None:
+        def begin(path: str, call: ServerCall, peer: str) -> CallHandler | None:
             assert peer == "127.0.0.1"
             return Echo(call, seen) if path == "/echo" else None
 
@@ -131,7 +131,7 @@ def test_compressed_messages_are_refused() -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 5, 7])
 def test_a_message_may_come_in_pieces(size: int) -> None:
-    call = GrpcCall(None, 1)  # type: ignore[arg-type]
+    call = ServerCall(None, 1)  # type: ignore[arg-type]
     whole = b"\0\0\0\0\3abc\0\0\0\0\0"
     pieces = [whole[:size], whole[size:]]
     assert [message for piece in pieces for message in call.take(piece)] == [b"abc", b""]
