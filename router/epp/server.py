@@ -13,7 +13,7 @@ from typing import Final
 from router.address import ListenAddress
 from router.epp.call import PickerCall, PickerParts
 from router.epp.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse, ProcessingRequest, ProcessingResponse
-from router.epp.grpc_port import INTERNAL, NOT_FOUND, CallHandler, ServerCall, GrpcConnection
+from router.epp.grpc_port import INTERNAL, NOT_FOUND, CallHandler, GrpcConnection, ServerCall
 from router.epp.messages import subset_of
 from router.epp.stream import ExtProcStream
 from router.epp.wires import Picked

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from router.epp.grpc_port import CallHandler, ServerCall, GrpcConnection
+from router.epp.grpc_port import CallHandler, GrpcConnection, ServerCall
 
 LARGE = b"x" * 1_000_000
 """More than a client of gRPC lets in before it acknowledges."""
