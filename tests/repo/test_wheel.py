@@ -70,7 +70,7 @@ def test_of_loadtests_it_has_only_what_commands_need(wheel: Path) -> None:
     shipped = {path.parts[1] for path in files if path.parts[0] == "loadtests"}
     assert shipped == {"processes", "prove", "sim"}
     code = {path.suffix for path in files if path.parts[0] in packages and "static" not in path.parts}
-    assert code <= {".py", ".lua", ".typed", ".txt"}
+    assert code <= {".py", ".pyi", ".lua", ".proto", ".typed", ".txt"}
 
 
 def test_every_source_of_the_shipped_packages_is_in_it(wheel: Path) -> None:
