@@ -11,9 +11,10 @@ from itertools import count
 from typing import Final
 
 from router.address import ListenAddress
+from router.dataplane.grpc.status import Status
 from router.epp.call import PickerCall, PickerParts
 from router.epp.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse, ProcessingRequest, ProcessingResponse
-from router.epp.grpc_port import INTERNAL, NOT_FOUND, CallHandler, GrpcConnection, ServerCall
+from router.epp.grpc_port import CallHandler, GrpcConnection, ServerCall
 from router.epp.messages import subset_of
 from router.epp.stream import ExtProcStream
 from router.epp.wires import Picked
@@ -107,7 +108,7 @@ class _Process:
         except Exception:  # noqa: BLE001  a defect ends one stream, not those beside it
             _log.exception("a message of Envoy's could not be handled")
             self._close(clean=False)
-            self._call.finish(INTERNAL, "the endpoint picker failed; its log says why")
+            self._call.finish(Status.INTERNAL, "the endpoint picker failed; its log says why")
 
     def end(self) -> None:
         """See `CallHandler`."""
@@ -140,7 +141,7 @@ class _Check:
             self._call.send(HealthCheckResponse(status=SERVING if serving else NOT_SERVING).SerializeToString())
             self._call.finish()
         else:
-            self._call.finish(NOT_FOUND, f"no service {service!r}")
+            self._call.finish(Status.NOT_FOUND, f"no service {service!r}")
 
     def end(self) -> None:
         """See `CallHandler`."""

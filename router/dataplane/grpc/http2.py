@@ -16,7 +16,7 @@ from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.exceptions import FrameTooLargeError, H2Error, ProtocolError
+from h2.exceptions import FrameTooLargeError, H2Error, ProtocolError, StreamClosedError
 
 from router.dataplane.grpc.status import Headers
 
@@ -189,7 +189,10 @@ class Http2Connection(asyncio.Protocol):
 
     def send_headers(self, stream: int, headers: Headers, *, end: bool, on_sent: Callable[[int], None]) -> None:
         """Begin a stream, or answer one. `on_sent` is called with what `send` was given once the piece is sent."""
-        self.h2.send_headers(stream, headers, end_stream=end)
+        try:
+            self.h2.send_headers(stream, headers, end_stream=end)
+        except StreamClosedError:
+            return  # the other side's reset is among the events that follow
         if not end:
             self._outgoing[stream] = _Outgoing(on_sent)
 
@@ -247,6 +250,12 @@ class Http2Connection(asyncio.Protocol):
         out = self._outgoing.get(stream)
         if out is None or self.transport is None:
             return
+        try:
+            self._send_now(stream, out)
+        except StreamClosedError:
+            self._drop(stream)  # as above
+
+    def _send_now(self, stream: int, out: _Outgoing) -> None:
         while out.pieces and self.writable:
             piece, counted = out.pieces[0]
             room = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)

@@ -221,10 +221,14 @@ class GrpcPort:
 
 def _refuse(client: Http2Connection, stream: int, status: Status, message: str) -> None:
     head = [(b":status", b"200"), (b"content-type", KIND), *trailers(status, message)]
-    client.h2.send_headers(stream, head, end_stream=True)
+    client.send_headers(stream, head, end=True, on_sent=_ignored)
 
 
 def _refuse_http(client: Http2Connection, stream: int) -> None:
     """HTTP/2 is for gRPC here."""
     head = [(b":status", b"415"), (b"content-type", b"text/plain"), *trailers(Status.UNKNOWN, "only gRPC over HTTP/2")]
-    client.h2.send_headers(stream, head, end_stream=True)
+    client.send_headers(stream, head, end=True, on_sent=_ignored)
+
+
+def _ignored(counted: int) -> None:
+    """Nothing is sent after such headers."""

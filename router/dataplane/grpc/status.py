@@ -11,12 +11,15 @@ Headers = list[tuple[bytes, bytes]]
 class Status(IntEnum):
     """The codes that the gateway sends itself."""
 
+    OK = 0
     CANCELLED = 1
     UNKNOWN = 2
     DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
     UNIMPLEMENTED = 12
+    INTERNAL = 13
     UNAVAILABLE = 14
     UNAUTHENTICATED = 16
 

@@ -10,7 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from router.epp.grpc_port import CallHandler, GrpcConnection, ServerCall
+from router.dataplane.grpc.client import PREFACE
+from router.epp.grpc_port import MAX_MESSAGE, CallHandler, GrpcConnection, ServerCall
+from tests.fakes.waiting import DEADLINE_S
 
 LARGE = b"x" * 1_000_000
 """More than a client of gRPC lets in before it acknowledges."""
@@ -135,4 +137,36 @@ def test_a_message_may_come_in_pieces(size: int) -> None:
     whole = b"\0\0\0\0\3abc\0\0\0\0\0"
     pieces = [whole[:size], whole[size:]]
     assert [message for piece in pieces for message in call.take(piece)] == [b"abc", b""]
-    assert call.received == b""
+    assert not call.received
+
+
+def test_bytes_that_are_no_http2_end_the_connection() -> None:
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        call = echo(channel)()
+        await call.write(b"a")
+        assert await call.read() == b"a"
+        (first,) = connections
+        assert first.transport is not None
+        host, port = first.transport.get_extra_info("sockname")
+        for junk in (b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100, PREFACE + b"\xff" * 200):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(junk)
+            async with asyncio.timeout(DEADLINE_S):
+                await reader.read()
+            writer.close()
+        await call.write(b"b")
+        assert await call.read() == b"b", "the others go on"
+        await call.done_writing()
+        assert await call.read() is grpc.aio.EOF
+
+    serve(talk)
+
+
+def test_a_message_that_is_too_long_is_refused_before_it_comes() -> None:
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        call = echo(channel)()
+        await call.write(b"x" * (MAX_MESSAGE + 1))
+        assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert seen == ["lost"]
+
+    serve(talk)

@@ -141,3 +141,40 @@ def test_the_goodbye_is_a_frame_that_others_read() -> None:
     frame.parse_body(memoryview(goaway(7)[9:]))
     assert isinstance(frame, GoAwayFrame)
     assert (length, frame.last_stream_id, frame.error_code) == (8, 7, 0)
+
+
+def test_a_stream_that_is_cancelled_by_the_bytes_that_let_it_go_on_ends_alone(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    for stream in (1, 3):
+        far.send_headers(stream, HEAD)
+    wire.do(lambda: transport.deliver(far.data_to_send()))
+
+    def answer() -> None:
+        server.send_headers(1, [(b":status", b"200")], end=False, on_sent=lambda _: None)
+        server.send(1, b"x" * 100_000, 0)
+        server.flush()
+
+    wire.do(answer)
+    far.receive_data(bytes(transport.sent))
+    far.acknowledge_received_data(65_535, 1)
+    far.reset_stream(1)
+    wire.do(lambda: transport.deliver(far.data_to_send()))
+    assert (server.takers[1].seen[-1], transport.ending) == (("reset", 0), "")
+    far.send_data(3, b"on", end_stream=True)
+    wire.do(lambda: transport.deliver(far.data_to_send()))
+    assert server.takers[3].seen == [(b"on", 2), "ended"]
+
+
+def test_an_answer_to_a_stream_that_was_cancelled_meanwhile_is_dropped(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    far.send_headers(1, HEAD)
+    far.reset_stream(1)
+    began = server.began
+
+    def refuse(stream: int, headers: Headers, *, ended: bool) -> None:
+        began(stream, headers, ended=ended)
+        server.send_headers(stream, [(b":status", b"200")], end=True, on_sent=lambda _: None)
+
+    server.began = refuse  # type: ignore[method-assign]
+    wire.do(lambda: transport.deliver(far.data_to_send()))
+    assert (server.takers[1].seen, transport.ending) == ([("reset", 0)], "")
