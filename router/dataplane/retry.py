@@ -19,6 +19,7 @@ from router.errors import (
     PodRefused,
     ResetBeforeAnswer,
     StaleConnection,
+    StreamLost,
     TlsFailed,
     TotalTimeout,
 )
@@ -62,6 +63,7 @@ RULES: dict[type[PodFailure], RetryRule] = {
     IdleTimeout: RetryRule(RetryDecision.GIVE_UP, None),
     TotalTimeout: RetryRule(RetryDecision.GIVE_UP, None),
     DrainTimeout: RetryRule(RetryDecision.GIVE_UP, None),
+    StreamLost: RetryRule(RetryDecision.GIVE_UP, None),
 }
 
 STATUSES: dict[int, Outcome] = {

@@ -48,6 +48,12 @@ TRAFFIC = Row(
             (Query(rate("turnout_retries_total", POOL, "pool, reason"), "{{pool}} {{reason}}"),),
         ),
         Panel(
+            "Moved streams",
+            "Streams whose pod or replica died, by result: moved, taken over, or why not. Empty without `failover`.",
+            "reqps",
+            (Query(rate("turnout_stream_moves_total", POOL, "pool, result"), "{{pool}} {{result}}"),),
+        ),
+        Panel(
             "Fallbacks",
             "Requests that another pool took.",
             "reqps",
