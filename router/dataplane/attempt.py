@@ -58,7 +58,8 @@ class Attempts:
         self._metrics = deps.metrics
         self._outcome = deps.outcome
         self._unsettled = deps.unsettled
-        self._tap = deps.tap
+        self.tap = deps.tap
+        """See `GatewayDeps.tap`."""
         self._learn = deps.learn
         self._owners = deps.owners
         self._homes = deps.homes
@@ -144,19 +145,15 @@ class Attempts:
         """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""
         if self.pairs is not None and self.pairs.takes(exchange, placement, fresh=fresh):
             return
-        if exchange.routed.movable is None or self.mover is None:
+        if self.mover is None or exchange.routed.movable is None:
             relay = Relay(self, exchange, placement)
         else:
             relay = self.mover.relay(self, exchange, placement)
         exchange.relay = relay
-        receiver = self.observed(exchange, relay)
+        receiver = relay if self.tap is None else self.tap(exchange, relay)
         payload = self._identity.request(exchange, placement.pod)
         self.begun(exchange, relay, payload)
         self.transmit(exchange, relay, receiver, payload, fresh=fresh)
-
-    def observed(self, exchange: Exchange, relay: Relay) -> Receiver:
-        """The relay behind what observes its answer; an observer may change the request's headers."""
-        return relay if self._tap is None else self._tap(exchange, relay)
 
     def begun(self, exchange: Exchange, relay: Relay, payload: list[bytes]) -> None:
         """The request is about to be sent: note when, and once for each request what was sent."""
@@ -171,7 +168,7 @@ class Attempts:
     def transmit(
         self, exchange: Exchange, relay: Relay, receiver: Receiver, payload: list[bytes], *, fresh: bool
     ) -> None:
-        """Send to the relay's pod; `receiver` is that of `observed`."""
+        """Send to the relay's pod; `receiver` is the relay, or what `tap` made of it."""
         routed, pod = exchange.routed, relay.placement.pod
         counts = routed.arm is not None or (exchange.tenant is not None and self._counts_tokens(exchange))
         if routed.slo is not None or (counts and routed.stream):

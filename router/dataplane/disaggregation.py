@@ -155,7 +155,8 @@ class PairStage:
         if not isinstance(placement, PairPlacement):
             return False
         relay = exchange.relay = PairRelay(self, exchange, placement)
-        relay.receiver = self._attempts.observed(exchange, relay)
+        tap = self._attempts.tap
+        relay.receiver = relay if tap is None else tap(exchange, relay)
         if placement.transferred:  # a kept-alive connection was closed, and the decode pod has not seen the request
             self._decode(relay, placement.transferred, fresh=fresh)
             return True
