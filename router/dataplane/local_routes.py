@@ -1,4 +1,4 @@
-"""What the inference port answers itself: probes and the list of models. One table of paths; pure.
+"""What the inference port answers itself: probes, the list of models, and that of targets. One table of paths; pure.
 
 `/livez` answers 200 as long as the process runs. `/readyz` answers 200 when the replica takes new traffic and 503 while
 it warms up or drains. `/health` is the name that engines use for `/readyz`.
@@ -55,8 +55,10 @@ class LocalRoutes:
         started_at: int,
         forwarded: ForwardedPaths | None = None,
         cors: AllowedOrigins | None = None,
+        targets: Callable[[Exchange], object] | None = None,
     ) -> None:
-        """Without `forwarded`, a POST to any path below /v1/ goes to a pod. Without `cors` there are no preflights."""
+        """Without `forwarded`, a POST to any path below /v1/ goes to a pod. Without `cors` there are no preflights.
+        `targets` makes the list of targets."""
         self._forwarded = forwarded or ForwardedPaths((ANY_POST,))
         self._cors = cors
         self._lifecycle = lifecycle
@@ -70,6 +72,8 @@ class LocalRoutes:
             b"/health": self._ready,
             b"/v1/models": self._models,
         }
+        if targets is not None:
+            self._paths[b"/v1/targets"] = lambda exchange: self._json(exchange, 200, targets(exchange))
 
     def takes_upgrade(self, exchange: Exchange) -> bool:
         """Whether the request asks for a WebSocket under a path that has one."""

@@ -35,6 +35,7 @@ from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
+from router.dataplane.target_list import TargetList
 from router.dataplane.tenant_limits import TenantLimits
 from router.dataplane.tenant_shares import TenantShares
 from router.dataplane.wire_headers import WireHeaders
@@ -249,12 +250,19 @@ def _identity(core: CoreParts, network: NetworkParts, ports: PortParts, cors: Al
     return WireHeaders(core.name, secrets.randbits(48), clusters, cors, ports.proxies, accesses, key)
 
 
+def _local(
+    core: CoreParts, network: NetworkParts, identity: WireHeaders, cors: AllowedOrigins | None, targets: TargetList
+) -> LocalRoutes:
+    paths = ForwardedPaths(core.settings.paths.forward)
+    return LocalRoutes(core.lifecycle, network.routes, identity, int(time.time()), paths, cors, targets.body)
+
+
 def _dataplane(
     core: CoreParts, state: StateParts, network: NetworkParts, pods: PodParts, policy: PolicyParts, ports: PortParts
 ) -> GatewayParts:
-    settings, lifecycle = core.settings, core.lifecycle
+    settings = core.settings
     cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
-    identity, paths = _identity(core, network, ports, cors), ForwardedPaths(settings.paths.forward)
+    identity, resolver = _identity(core, network, ports, cors), TargetResolver(settings.targets)
     observers = open_observers(settings, core.name, core.clock, core.rng, state.view)
     access = open_access(settings, state.store, time.time)
     limits = _limits(core, state.store, access)
@@ -263,8 +271,8 @@ def _dataplane(
         GatewayDeps(
             settings=settings,
             clock=core.clock,
-            lifecycle=lifecycle,
-            local=LocalRoutes(lifecycle, network.routes, identity, int(time.time()), paths, cors),
+            lifecycle=core.lifecycle,
+            local=_local(core, network, identity, cors, TargetList(network.routes, resolver, state.view)),
             routes=network.routes,
             admission=network.admission,
             shares=TenantShares(network.shares) if network.shares is not None else None,
@@ -278,7 +286,7 @@ def _dataplane(
             tap=observers.tap,
             ended=observers.tracer.ended if observers.tracer is not None else None,
             learn=open_feedback(state.prefix, state.prefix_accuracy, pods.kv_events, core.clock),
-            targets=TargetResolver(settings.targets),
+            targets=resolver,
             lists=pods.models,
             owners=StateOwners(state.store),
             homes=pods.registry.homes,

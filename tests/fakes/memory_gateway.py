@@ -35,6 +35,7 @@ from router.dataplane.request.session_key import SessionKeys
 from router.dataplane.request.targets import TargetResolver
 from router.dataplane.session_homes import SessionHomes
 from router.dataplane.state_owners import StateOwners
+from router.dataplane.target_list import TargetList
 from router.dataplane.tenant_shares import TenantShares
 from router.dataplane.tracer import Tracer
 from router.dataplane.wire_headers import WireHeaders
@@ -225,7 +226,15 @@ class Rig:
             settings=settings,
             clock=clock,
             lifecycle=self.lifecycle,
-            local=LocalRoutes(self.lifecycle, self.routes, identity, 1_700_000_000, paths, cors),
+            local=LocalRoutes(
+                self.lifecycle,
+                self.routes,
+                identity,
+                1_700_000_000,
+                paths,
+                cors,
+                TargetList(self.routes, TargetResolver(settings.targets), self.view).body,
+            ),
             routes=self.routes,
             admission=self.admission,
             shares=TenantShares(self.shares) if self.shares is not None else None,
