@@ -100,9 +100,9 @@ class ResumingTransport(httpx.BaseTransport):
         """See httpx."""
         self._transport.close()
 
-    def again(self, request: httpx.Request, content: bytes, last_id: bytes) -> httpx.Response:
-        """The rest of a broken stream. Raises an error of httpx."""
-        for attempt in range(self._attempts):
+    def again(self, request: httpx.Request, content: bytes, last_id: bytes, broken: int = 0) -> httpx.Response:
+        """The rest of a stream that was `broken` so many times without any byte. Raises an error of httpx."""
+        for attempt in range(broken, self._attempts):
             time.sleep(_pause_s(attempt))
             try:
                 response = self._transport.handle_request(_again(request, content, last_id))
@@ -128,11 +128,12 @@ class _ResumedStream(httpx.SyncByteStream):
         self._stream = response.stream
 
     def __iter__(self) -> Iterator[bytes]:
-        events = WholeEvents()
+        events, broken = WholeEvents(), 0
         while True:
             assert isinstance(self._stream, httpx.SyncByteStream)
             try:
                 for piece in self._stream:
+                    broken = 0 if piece else broken
                     if whole := events.feed(piece):
                         yield whole
             except _BROKEN:
@@ -143,7 +144,8 @@ class _ResumedStream(httpx.SyncByteStream):
                 return
             events.cut()
             self.close()
-            self._stream = self._transport.again(self._request, self._content, events.last_id).stream
+            broken += 1
+            self._stream = self._transport.again(self._request, self._content, events.last_id, broken - 1).stream
 
     def close(self) -> None:
         assert isinstance(self._stream, httpx.SyncByteStream)
@@ -169,9 +171,9 @@ class AsyncResumingTransport(httpx.AsyncBaseTransport):
         """See httpx."""
         await self._transport.aclose()
 
-    async def again(self, request: httpx.Request, content: bytes, last_id: bytes) -> httpx.Response:
-        """The rest of a broken stream. Raises an error of httpx."""
-        for attempt in range(self._attempts):
+    async def again(self, request: httpx.Request, content: bytes, last_id: bytes, broken: int = 0) -> httpx.Response:
+        """The rest of a stream that was `broken` so many times without any byte. Raises an error of httpx."""
+        for attempt in range(broken, self._attempts):
             await asyncio.sleep(_pause_s(attempt))
             try:
                 response = await self._transport.handle_async_request(_again(request, content, last_id))
@@ -197,11 +199,12 @@ class _AsyncResumedStream(httpx.AsyncByteStream):
         self._stream = response.stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        events = WholeEvents()
+        events, broken = WholeEvents(), 0
         while True:
             assert isinstance(self._stream, httpx.AsyncByteStream)
             try:
                 async for piece in self._stream:
+                    broken = 0 if piece else broken
                     if whole := events.feed(piece):
                         yield whole
             except _BROKEN:
@@ -212,7 +215,10 @@ class _AsyncResumedStream(httpx.AsyncByteStream):
                 return
             events.cut()
             await self.aclose()
-            self._stream = (await self._transport.again(self._request, self._content, events.last_id)).stream
+            broken += 1
+            self._stream = (
+                await self._transport.again(self._request, self._content, events.last_id, broken - 1)
+            ).stream
 
     async def aclose(self) -> None:
         assert isinstance(self._stream, httpx.AsyncByteStream)

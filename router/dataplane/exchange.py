@@ -119,6 +119,16 @@ class RoutedRequest:
 class MovableAnswer(Protocol):
     """A streamed answer that may go on on another pod: `failover/stream.py`."""
 
+    @property
+    def can_move(self) -> bool:
+        """Whether another pod could go on with it, as far as is known."""
+        ...
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the client has the beginning of the answer."""
+        ...
+
     def original(self) -> bytes:
         """The request as a pool gets it that does not move streams."""
         ...

@@ -70,6 +70,8 @@ class Fallbacks:
         routed = exchange.routed
         if routed.pins is not None:
             return []  # what it needs is on its own pod
+        if routed.movable is not None and routed.movable.goes_on:
+            return []  # its client has the beginning of the answer, and another pool would begin anew
         cluster = None if b"x-turnout-pool" in header_map else header_map.get(b"x-turnout-cluster")
         home = Route(routed.pool, routed.call.model) if state is None else state.home
         if cluster is None and not routes.every[home.pool].fallback:

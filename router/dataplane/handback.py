@@ -69,11 +69,10 @@ class HandBack:
         """Look at an exchange that stays with the pod once more later."""
         if isinstance(relay, Relay) and relay not in self._watched:
             self._watched.add(relay)
-            movable = relay.begun and exchange.routed.movable is not None
-            silent_s = MOVABLE_SILENT_S if movable else SILENT_S
-            asyncio.get_running_loop().call_later(silent_s, self._look, exchange, relay, relay.last_at)
+            silent_s = MOVABLE_SILENT_S if _can_move(exchange, relay) else SILENT_S
+            asyncio.get_running_loop().call_later(silent_s, self._look, exchange, relay, relay.last_at, silent_s)
 
-    def _look(self, exchange: Exchange, relay: Relay, last_at: float) -> None:
+    def _look(self, exchange: Exchange, relay: Relay, last_at: float, silent_s: float) -> None:
         """End an answer of which nothing came since `last_at`, if the pod still fails its probes."""
         self._watched.discard(relay)
         pod = relay.placement.pod.id
@@ -82,7 +81,10 @@ class HandBack:
         if relay.last_at != last_at or not exchange.edge.writable:  # a slow client stops the reading from its pod
             self._watch(exchange, relay)
             return
-        if relay.begun and exchange.routed.movable is not None:
+        if silent_s < SILENT_S:
+            if not _can_move(exchange, relay):  # any more
+                self._watch(exchange, relay)
+                return
             relay.cancel()
             gone = PodGone(f"Pod {pod} fails its probes and sent nothing for {MOVABLE_SILENT_S:g} s.")
             self._attempts.failed(relay, gone)
@@ -123,3 +125,8 @@ class HandBack:
         except Saturated:
             return False
         return True
+
+
+def _can_move(exchange: Exchange, relay: AnswerRelay) -> bool:
+    movable = exchange.routed.movable
+    return relay.begun and movable is not None and movable.can_move

@@ -8,7 +8,6 @@ from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.failover.splice import EVENT_END
 from router.dataplane.failover.stream import MovableStream
 from router.dataplane.http.response_parser import CHUNKED, ResponseHead
-from router.dataplane.http.upstream_connection import UpstreamConnection
 from router.dataplane.relay import MAX_HELD_BYTES, RAW, WRAP, Relay, RelayListener
 from router.errors import CutMidAnswer, PodRefused
 
@@ -42,13 +41,6 @@ class MovableRelay(Relay):
             self._mode, self._framing = before._mode, before._framing
 
     # Called by the pod's connection
-
-    def connected(self, connection: UpstreamConnection) -> None:
-        """The request was given to this connection. Of a slow client's stream, nothing is read until it has caught
-        up."""
-        super().connected(connection)
-        if self._goes_on and not self.exchange.edge.writable:
-            self.pause()
 
     def head(self, head: ResponseHead, framing: int, length: int) -> bool:
         """The client's head is made of that of the first pod; the others must only be able to go on."""
@@ -93,6 +85,11 @@ class MovableRelay(Relay):
             self._first = False
             self.listener.first_byte(self, now)
         splice = self.stream.splice
+        if len(self._rest) > MAX_HELD_BYTES:  # of a pod that goes on: its events cannot be passed on as they are
+            splice.state.give_up("events")
+            self._rest = b""
+            self._break("went on with an event that is too long.")
+            return
         said = splice.passed(piece) if piece else b""
         if said:
             super().data(said, len(said), now)

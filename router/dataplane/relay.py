@@ -124,6 +124,8 @@ class Relay:
             connection.abort()  # the client left while the connection was made
             return
         self.connection = connection
+        if not self.exchange.edge.writable:  # it has the beginning of the answer, and has not caught up
+            self.pause()
 
     def head(self, head: ResponseHead, framing: int, length: int) -> bool:
         """Make the client's head of the pod's status and headers; see `Receiver.head`."""

@@ -132,7 +132,9 @@ def _forbidden(fields: Fields, path: bytes) -> str:
     if "tools" in fields and _value(fields, "tools") not in _EMPTY and _value(fields, "tool_choice") != "none":
         return "tools"
     stop = _value(fields, "stop")
-    if isinstance(stop, list | str) and any(len(one) > 1 for one in ([stop] if isinstance(stop, str) else stop)):
+    if isinstance(stop, list | str) and any(
+        not isinstance(one, str) or len(one) > 1 for one in ([stop] if isinstance(stop, str) else stop)
+    ):
         return "stop"  # the engine keeps text back that may begin with one, and the rest ends within a token
     if path == CHAT:
         anew = _value(fields, "add_generation_prompt") is False and not _value(fields, "continue_final_message")

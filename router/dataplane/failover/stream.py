@@ -21,6 +21,16 @@ class MovableStream:
         self.attempts = 0
         """Attempts to move it."""
 
+    @property
+    def can_move(self) -> bool:
+        """See `MovableAnswer`."""
+        return not self.splice.state.reason
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the client has the beginning of the answer."""
+        return self.splice.state.moves > 0
+
     def original(self) -> bytes:
         """The request as the client sent it."""
         return original(self._opened)
@@ -34,6 +44,8 @@ class FixedStream:
     """A stream that cannot be moved, in a pool that moves streams."""
 
     __slots__ = ("_body", "why")
+
+    goes_on = can_move = False
 
     def __init__(self, body: bytes, why: NotMoved) -> None:
         self._body = body

@@ -18,6 +18,7 @@ from router.dataplane.deps import AnswerEnds
 from router.dataplane.exchange import Exchange
 from router.dataplane.failover.continuation import Opened, opened
 from router.dataplane.failover.reasons import NotMoved
+from router.dataplane.failover.splice import Splice
 from router.dataplane.failover.stream import MovableStream
 from router.dataplane.http.edge import RequestHandler
 from router.dataplane.http.responses import Headers, dialect_of, error_event
@@ -74,6 +75,28 @@ class Following:
         self.since = stream.clock()
         """When the log was last there."""
         self.begun = False
+
+
+class _Continued:
+    """The events of a pod that goes on, in a pool whose streams are not moved: after a failure, its error alone."""
+
+    def __init__(self, path: bytes, splice: Splice) -> None:
+        self._path = path
+        self._splice = splice
+        self._failed = False
+
+    def passed(self, event: bytes) -> bytes:
+        """What the client gets of an event."""
+        if self._failed:
+            return b""
+        said, state = self._splice.passed(event), self._splice.state
+        if not state.failed:
+            return said
+        self._failed = True
+        if state.reason != "not_continued":
+            return event  # the engine's own words, or the gateway's of a pod that died
+        lost = StreamLost("The replica that served the stream is gone." + NotMoved(state.reason).words)
+        return error_event(lost, dialect_of(self._path))
 
 
 class StreamFollower:
@@ -239,6 +262,7 @@ class StreamFollower:
         log.unsaved = lines or b""
         stream.saved = each.offset
         self.keeper.add(stream)
+        self.keeper.unsaved(stream)  # its task may sleep for want of streams, and the lease is to be held from now on
         if reader.ended:
             self._complete(each)
         elif not known:
@@ -267,7 +291,7 @@ class StreamFollower:
         routed.body = made.body
         routed.call = openai.read(exchange.header_map.get(b"content-type", b""), made.body)
         if routed.movable is None:
-            stream.rewrite = movable.splice.passed
+            stream.rewrite = _Continued(exchange.path, movable.splice).passed
         else:
             routed.movable = movable
         try:

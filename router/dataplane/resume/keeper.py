@@ -110,6 +110,7 @@ class StreamKeeper:
     def ended(self, stream: KeptStream) -> None:
         """See `KeptStreamOwner`."""
         if self.streams.get(stream.key) is not stream:
+            stream.let_go()
             return
         if not stream.resumable or stream.lost:
             self._forget(stream)
@@ -148,9 +149,8 @@ class StreamKeeper:
     def abandon(self, exchange: Exchange) -> None:
         """The client is gone: its stream goes on for a while."""
         stream = exchange.edge
-        assert isinstance(stream, KeptStream)
-        if stream.client is None:
-            return  # another connection has taken its place
+        if not isinstance(stream, KeptStream) or stream.client is None:
+            return  # it is over, or another connection has taken its place
         stream.detach()
         settings = self.pools.get(exchange.routed.pool)
         if settings is None or stream.final or not stream.resumable or stream.lost:
@@ -197,7 +197,11 @@ class StreamKeeper:
         try:
             if now >= self._beat_at:
                 self._beat_at = now + self._beat_s
-                self._followed(await self.store.beat(self.owner), now)
+                followed = await self.store.beat(self.owner)
+                self._followed(followed, now)
+                for name in followed:
+                    if name not in self.streams:  # no one writes it any more: who reads it goes on with it
+                        await self.store.take(name, self.owner, FREE, STREAM_BYTES * 2)
             unsaved = [stream for stream in self.streams.values() if _is_due(stream, now)]
             for at in range(0, len(unsaved), _TOGETHER):
                 await self._save(unsaved[at : at + _TOGETHER], now)
@@ -215,8 +219,10 @@ class StreamKeeper:
         for stream, entry, result in zip(streams, entries, results, strict=True):
             if result == SAVED:
                 stream.saved_at = now
+                before = stream.saved
                 stream.confirmed(entry.lines)
-                self.kept_bytes += len(entry.lines)
+                if self.streams.get(stream.key) is stream:  # else it was let go of meanwhile, with what it had before
+                    self.kept_bytes += stream.saved - before
             else:
                 self._displaced(stream, result)
 
@@ -231,6 +237,7 @@ class StreamKeeper:
         client = stream.detach()
         if not exchange.done:
             self.handler.abandon(exchange)
+        stream.let_go()
         if client is not None:
             client.abort()
 
@@ -252,6 +259,7 @@ class StreamKeeper:
             if not stream.over:
                 self._forget(stream)
                 self.handler.abandon(stream.exchange)
+                stream.let_go()
 
     def _tidy(self, now: float) -> None:
         """Let go of what is saved and over, and of what cannot be kept."""
@@ -281,6 +289,7 @@ class StreamKeeper:
             del self.streams[stream.key]
             self._free.discard(stream.key)
             self._past.append((self.clock() + TTL_S, stream.saved))
+        stream.let_go()
 
 
 def _is_due(stream: KeptStream, now: float) -> bool:

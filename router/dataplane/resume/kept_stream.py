@@ -52,26 +52,9 @@ class KeptStream(Edge[Exchange]):
     """An answer whose client may break off and come back."""
 
     __slots__ = (
-        "_begun",
-        "_owner",
-        "_rest",
-        "_scanner",
-        "_unread",
-        "client",
-        "exchange",
-        "final",
-        "following",
-        "grace_until",
-        "header",
-        "key",
-        "log",
-        "lost",
-        "over",
-        "rewrite",
-        "saved",
-        "saved_at",
-        "since",
-    )
+        "_begun", "_first", "_owner", "_rest", "_scanner", "_unread", "client", "exchange", "final", "following",
+        "grace_until", "header", "key", "log", "lost", "over", "rewrite", "saved", "saved_at", "since",
+    )  # fmt: skip
 
     def __init__(
         self, owner: KeptStreamOwner, client: Edge[Exchange], exchange: Exchange, key: str, log: LogWriter
@@ -79,6 +62,7 @@ class KeptStream(Edge[Exchange]):
         super().__init__(owner, client.listener, client.clock)
         self._reader = None  # no bytes come this way, and it points back
         self._owner = owner
+        self._first = client
         self.client: Edge[Exchange] | None = client
         """None after the client has left."""
         self.transport = client.transport
@@ -344,7 +328,17 @@ class KeptStream(Edge[Exchange]):
         self.transport = None
         return client
 
+    def let_go(self) -> None:
+        """The answer has ended and nothing is saved any more: break the cycles, which no collection would find."""
+        if self.exchange.done and self.client is None:
+            self.write_now = _nowhere
+            self.exchange.edge = self._first
+
     def expire(self, now: float) -> None:
         """See `Edge`."""
         self.expires_at = NEVER
         self._owner.overdue(self.exchange, now)
+
+
+def _nowhere(data: bytes) -> None:
+    """The `write_now` of an answer that has ended."""

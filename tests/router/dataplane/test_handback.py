@@ -283,3 +283,15 @@ def test_a_pod_that_comes_and_goes_does_not_gather_timers(monkeypatch: pytest.Mo
         assert set_for == [SILENT_S]
         pod.sends(LAST_CHUNK)
         assert client.answer().complete
+
+
+def test_a_stream_that_cannot_be_moved_is_given_as_long_as_without_mid_stream() -> None:
+    with Rig(one_pool(failover=Failover(mid_stream=True))) as rig:
+        proven(rig)
+        client = rig.asks(CHAT.replace(b"{", b'{"stream":true,"response_format":{"type":"json_object"},', 1))
+        pod = rig.asked().sends(SSE_HEAD + event("one"))
+        fails_its_probes(rig, pod.address)
+        rig.passes(SILENT_S - 1)
+        assert client.fate == ""  # was: ended with an error after 10 s
+        pod.sends(LAST_CHUNK)
+        assert client.answer().complete
