@@ -101,6 +101,8 @@ class PairDispatch(Dispatch):
                 if placed is not None:
                     return placed
                 if split.sglang:
+                    if split.prefill is not None and self._has_prefill_pod(pool.name, split.prefill, info):
+                        raise PoolSaturated(f"every prefill pod of pool {pool.name!r} is full")
                     raise NoRoutablePod("no prefill pod is left")
         self._narrowed = decode
         return super().place(exchange, pool)
@@ -140,6 +142,7 @@ class PairDispatch(Dispatch):
         ):
             return None
         self._narrowed = prefill
+        before = exchange.placement
         routed.info = info._replace(max_tokens=1)
         first = super().place(exchange, pool)
         routed.info = info
@@ -148,7 +151,7 @@ class PairDispatch(Dispatch):
         second = decode_pod(info, decode, first.pod)
         if second is None:
             self._view.release(first.charge)
-            exchange.placement = None
+            exchange.placement = before  # of the attempt that failed: its end gives that back
             return None
         pod = self._view.pod(second)
         bodies = self._bodies(routed, split, fields, first)
@@ -184,6 +187,17 @@ class PairDispatch(Dispatch):
         if any(split.decode.has(status.pod) and not status.blockers for status in self._view.statuses(pool)):
             raise PoolSaturated(f"every decode pod of pool {pool!r} is full")
         raise NoRoutablePod(f"pool {pool!r} has no decode pod ({split.settings.decode})")
+
+    def _has_prefill_pod(self, pool: str, side: Side, info: RequestInfo) -> bool:
+        """Whether a pod that computes prompts has no room, but may have it again."""
+        return any(
+            side.has(status.pod)
+            and not status.blockers
+            and status.pod.id not in info.tried
+            and status.limit is not None
+            and status.load.inflight >= status.limit
+            for status in self._view.statuses(pool)
+        )
 
     def _prefill_pods(self, split: Split, routed: RoutedRequest) -> LoadSnapshot | None:
         """None if none may be picked."""

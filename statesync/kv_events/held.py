@@ -175,8 +175,10 @@ class HeldBlocks:
 
     def reset(self, empty: bool) -> None:
         """Forget everything. `empty`: the cache is empty, so what follows is all that it holds."""
-        self._holders.retire(self._bit, self._keys)
-        self._bit, self._keys, self._more = self._holders.new_bit(), {}, {}
+        if self._keys:
+            self._holders.retire(self._bit, self._keys)
+            self._bit, self._keys = self._holders.new_bit(), {}
+        self._more = {}
         self._open, self._complete = {}, empty
         self._gone.clear()
         self._runs.clear()
@@ -200,10 +202,11 @@ class HeldBlocks:
 
     def _store(self, event: BlockStored) -> None:
         hashes = [number(block) for block in event.block_hashes]
-        size = self._block_size = event.block_size
+        size = event.block_size
         parent = None if event.parent_block_hash is None else number(event.parent_block_hash)
-        if not hashes or len(event.token_ids) != size * len(hashes):
+        if not hashes or size < 1 or len(event.token_ids) != size * len(hashes):
             return
+        self._block_size = size
         run = self._run_after(parent)
         run.stored.append((self.now, len(run.keys)))
         keys, holders, bit, more = self._keys, self._holders, self._bit, self._more

@@ -8,8 +8,9 @@ if there is only one. Where several requests of one shape run at the same time, 
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from itertools import islice
 from math import inf
 from typing import Final, NamedTuple
 
@@ -43,7 +44,9 @@ class AnswerMatcher:
     def __init__(self, paths: PromptPaths, held: Callable[[], list[HeldBlocks]]) -> None:
         self._paths = paths
         self._held = held
-        self._waiting: deque[Answered] = deque(maxlen=WAITING)
+        self._waiting: list[tuple[float, int, Answered]] = []
+        """A heap: when to look next, and the number of the answer."""
+        self._count = 0
         self.matched_total = 0
         """Counter: answers whose blocks were found."""
         self.missed_total = 0
@@ -52,29 +55,36 @@ class AnswerMatcher:
     @property
     def waiting(self) -> Sequence[Answered]:
         """Answers whose blocks were not found yet."""
-        return self._waiting
+        return [answer for _, _, answer in self._waiting]
 
     def answered(self, answer: Answered) -> None:
         """Note an answer; `settle` looks for its blocks."""
-        self._waiting.append(answer)
+        self._wait(answer, answer.ended_at + SETTLE_S)
+        if len(self._waiting) > WAITING:
+            heappop(self._waiting)
+
+    def _wait(self, answer: Answered, until: float) -> None:
+        self._count += 1
+        heappush(self._waiting, (until, self._count, answer))
 
     def settle(self, now: float) -> None:
-        """Match the answers that ended a while ago."""
-        for _ in range(len(self._waiting)):
-            answer = self._waiting[0]
-            if now - answer.ended_at < SETTLE_S:
-                return
-            self._waiting.popleft()
+        """Match the answers that ended a while ago. Each look is after twice the time of the one before."""
+        due = list[Answered]()
+        while self._waiting and self._waiting[0][0] <= now:
+            due.append(heappop(self._waiting)[2])
+        for answer in due:
             if self._match(answer):
                 self.matched_total += 1
             elif now - answer.ended_at < PATIENCE_S:
-                self._waiting.append(answer)
+                twice = now + max(SETTLE_S, now - answer.ended_at)
+                self._wait(answer, min(twice, answer.ended_at + PATIENCE_S))
             else:
                 self.missed_total += 1
 
     def _match(self, answer: Answered) -> bool:
         known = self._paths.find(answer.chain)
-        parts = [part for held in self._held() for run in held.runs if (part := _part(answer, held, run)) is not None]
+        found = (_part(answer, held, run) for held in self._held() for run in held.runs)
+        parts = list(islice(filter(None, found), 2 if known is None else None))  # of two none is taken
         if known is not None:
             before = [known.key(answer.cached_tokens // part.size - 1) for part in parts]
             parts = [part for part, key in zip(parts, before, strict=True) if part.before == key] or parts
@@ -115,6 +125,8 @@ def _part(answer: Answered, held: HeldBlocks, run: Run) -> _Part | None:
         return None
     size = held.block_size
     cached = answer.cached_tokens // size
+    if not cached and (run.parent or run.stored[0][0] < answer.arrived_at):
+        return None  # the most frequent: another's, of the same time
     least = answer.prompt_tokens // size - cached
     most = (answer.prompt_tokens + answer.answer_tokens) // size - cached
     # The next turn may have begun right after the answer, and a replay brings blocks late.

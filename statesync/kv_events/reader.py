@@ -91,7 +91,9 @@ class Subscription:
         """Take what has come; returns how many batches."""
         feed = self.publisher.feed
         self.publisher.held.now = now
-        if self._replay is not None:
+        if self._broken:
+            pass
+        elif self._replay is not None:
             self._take_replay(self._replay, now)
         elif feed.wants is not None and now >= self._replay_until:
             self._ask(feed.wants, now)
@@ -101,12 +103,15 @@ class Subscription:
         taken = 0
         while taken < BATCHES and (frames := _received(self._live)) is not None:
             taken += 1
+            if self._broken:
+                continue
             if len(frames) >= 2 and (batch := decode(frames[-1])) is not None:
                 feed.live(int.from_bytes(frames[-2], "big"), batch)
-            elif not self._broken:
+            else:
                 self._broken = True
                 _log.warning("%s: these are no KV events of vLLM or SGLang; they are not used", self._endpoint)
-            if self._broken:
+                if self._replay is not None:
+                    self._end_replay(self._replay, now)
                 feed.resync()
         if taken:
             self._last_at = now
@@ -197,11 +202,17 @@ class KvEventReader:
         try:
             while True:
                 await asyncio.sleep(TURN_S)
-                for _, pod, subscriptions in list(self._pods.values()):
+                for pod_id, (_, pod, subscriptions) in list(self._pods.items()):
                     now = self._clock()
-                    if max([each.turn(now) for each in subscriptions]) == BATCHES:
+                    try:
+                        busy = max([each.turn(now) for each in subscriptions]) == BATCHES
+                        pod.matcher.settle(now)
+                    except Exception:  # noqa: BLE001  what one pod sends ends nothing of the others
+                        _log.exception("%s: its KV events cannot be read; they are not used", pod_id)
+                        self._leave(pod_id)
+                        continue
+                    if busy:
                         await asyncio.sleep(0)
-                    pod.matcher.settle(now)
         finally:
             for pod_id in list(self._pods):
                 self._leave(pod_id)

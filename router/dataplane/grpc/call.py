@@ -126,7 +126,7 @@ class GrpcCall:
         else:
             head = [(b":status", b"200"), (b"content-type", b"application/grpc"), *end, *self.port.named(self)]
             self.client.send_headers(self.stream, head, end=True, on_sent=_nothing)
-        if not self.complete:
+        if not self.complete and not self.client.sends_on(self.stream):
             self.client.reset(self.stream, ErrorCodes.NO_ERROR)
         self._over(status)
 
@@ -176,7 +176,8 @@ class PodCall:
         try:
             found = await self.call.port.pods.connected(pool, address, self.call.pool.connect_s)
         except OSError as error:
-            self._failed(f"Pod {self.placement.pod.id} cannot be reached: {error or 'no answer'}.", begun=False)
+            message = f"Pod {self.placement.pod.id} cannot be reached: {error or 'no answer'}."
+            self._failed(message, begun=False, outcome=Outcome.FAILURE)
         else:
             if not self._over:
                 self._send(found)
@@ -226,6 +227,7 @@ class PodCall:
         """The call is over: the pod need not go on."""
         self._over = True
         if self._pod is not None:
+            self.call.client.settle(self.call.stream)
             self._pod.reset(self._stream, ErrorCodes.CANCEL)
             self._pod.flush()
 
@@ -282,20 +284,23 @@ class PodCall:
         call, pod = self.call, self._pod
         if pod is not None:
             pod.streams.pop(self._stream, None)
+            call.client.settle(call.stream)
             if not self._ended:
                 pod.reset(self._stream, ErrorCodes.NO_ERROR)  # it does not want the rest
+            pod.flush()
         self._over = True
         call.finish(_passed_on(headers), code_in(headers))
         call.client.flush()
 
-    def _failed(self, message: str, *, begun: bool) -> None:
-        """The attempt ended early. `begun`: the pod may have done something of the call."""
+    def _failed(self, message: str, *, begun: bool, outcome: Outcome | None = None) -> None:
+        """The attempt ended early. `begun`: the pod may have done something of the call. `outcome`: what it says of the
+        pod; a refused stream says that it leaves or has enough."""
         if self._over:
             return
         self._over = True
         call = self.call
         call.attempt = None
-        call.port.failed(self.placement, None if begun else Outcome.FAILURE)
+        call.port.failed(self.placement, outcome)
         if begun or not call.repeatable or call.attempts > call.port.retries:
             call.fail(Status.UNAVAILABLE, message)
             return

@@ -137,10 +137,14 @@ class ClientConnection(Http2Connection):
     def pause_writing(self) -> None:
         """The client does not read."""
         super().pause_writing()
+        if self.transport is not None:
+            self.transport.pause_reading()  # each frame may be answered by one
         self._edge.pause_writing()
 
     def resume_writing(self) -> None:
         """It reads again."""
+        if self.transport is not None:
+            self.transport.resume_reading()
         self._edge.resume_writing()
         super().resume_writing()
 
@@ -158,6 +162,8 @@ class ClientConnection(Http2Connection):
         super().flush()
         if self._last != LAST_ID and not self.streams and not self._outgoing:
             self.close()
+        elif not self.streams and self._idle is None and self.transport is not None:
+            self._rest()  # the last call ended, and its client may say nothing more
 
     # The edge's request
 
@@ -204,5 +210,9 @@ class ClientConnection(Http2Connection):
             self._idle = asyncio.get_running_loop().call_later(keep_s, self._leave_if_idle)
 
     def _leave_if_idle(self) -> None:
-        if not self.streams:
+        if self.streams:
+            return
+        if self._outgoing:
+            self._edge.abort()  # it took nothing of its last answers all the time
+        else:
             self.leave()

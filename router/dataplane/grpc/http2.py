@@ -64,6 +64,8 @@ class _Outgoing:
 class Http2Connection(asyncio.Protocol):
     """The protocol of a transport."""
 
+    window = CONNECTION_WINDOW
+
     def __init__(self, *, client: bool) -> None:
         # Headers are passed on and not made here: h2 would check them once more on their way out.
         config = H2Configuration(client_side=client, header_encoding=False, validate_outbound_headers=False)
@@ -92,7 +94,7 @@ class Http2Connection(asyncio.Protocol):
         """The connection is there."""
         self.transport = cast(asyncio.Transport, transport)
         self.h2.initiate_connection()
-        self.h2.increment_flow_control_window(CONNECTION_WINDOW)
+        self.h2.increment_flow_control_window(self.window)
         self.flush()
 
     def data_received(self, data: bytes) -> None:
@@ -209,6 +211,10 @@ class Http2Connection(asyncio.Protocol):
             self._outgoing[stream].trailers = trailers
             self._pump(stream)
 
+    def sends_on(self, stream: int) -> bool:
+        """Whether something of this side is still to be sent, trailers included."""
+        return stream in self._outgoing
+
     def acknowledge(self, stream: int, counted: int) -> None:
         """Bytes of a stream were passed on: its sender may send more."""
         if counted and self.transport is not None:
@@ -230,6 +236,13 @@ class Http2Connection(asyncio.Protocol):
         for _, counted in out.pieces if out is not None else ():
             assert out is not None
             out.on_sent(counted)
+
+    def settle(self, stream: int) -> None:
+        """Count what waits on a stream as passed on: its sender is done, and that one's windows are for others."""
+        if (out := self._outgoing.get(stream)) is not None:
+            waiting = sum(counted for _, counted in out.pieces)
+            out.pieces = deque((piece, 0) for piece, _ in out.pieces)
+            out.on_sent(waiting)
 
     def flush(self) -> None:
         """Write the frames that were made."""

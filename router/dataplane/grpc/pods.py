@@ -16,14 +16,47 @@ from router.dataplane.grpc.status import Headers
 MOST_STREAMS: Final = 100
 """Calls on one connection, where the pod allows as many; the next ones get another connection."""
 
+LOOK_S: Final = 300.0
+"""Seconds between two looks at a connection. gRPC's servers take more frequent pings for an attack."""
+
+ANSWER_S: Final = 20.0
+"""Seconds that a pod has to answer a ping."""
+
 
 class PodConnection(Http2Connection):
     """One connection to a pod."""
+
+    window = MOST_STREAMS << 16
+    """A window for each of its calls: those of clients that do not read leave room for the others."""
 
     def __init__(self, on_lost: Callable[[PodConnection], None]) -> None:
         super().__init__(client=True)
         self._on_lost = on_lost
         self._leaving = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is there."""
+        super().connection_made(transport)
+        self.pinged()
+
+    def pinged(self) -> None:
+        """The pod is there."""
+        self._set_timer(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """Close it without a call, which the pod may have left long ago; else see whether the pod's host is there."""
+        if not self.streams or self.transport is None:
+            self.close()
+            return
+        self.h2.ping(b"presence")
+        self.flush()
+        self._set_timer(ANSWER_S, self.transport.abort)
+
+    def _set_timer(self, after_s: float, then: Callable[[], None]) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(after_s, then)
 
     @property
     def has_room(self) -> bool:
@@ -47,6 +80,8 @@ class PodConnection(Http2Connection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._on_lost(self)
         super().connection_lost(exc)
 

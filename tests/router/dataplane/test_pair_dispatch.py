@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from router.dataplane.pair_dispatch import splits_of
-from router.settings import Disaggregation, PolicySpec, Pool
+from router.settings import Disaggregation, PolicySpec, Pool, Retries
 from schedulers.types import Pod, PodId, Role
 from tests.fakes.memory_client_and_pods import ok
 from tests.fakes.memory_gateway import Rig
@@ -74,3 +74,32 @@ def test_without_a_decode_pod_there_is_no_answer() -> None:
             if role == "decode":
                 it.view.block(PodId(address), "test")
         assert it.asks(LONG).answer().status == 503
+
+
+def sglang(roles: list[Role], limit: int | None = None) -> Rig:
+    split = Disaggregation(connector="sglang")
+    pool = Pool(name="main", models=["m"], policy=PolicySpec(name="prefix_aware"), disaggregation=split)
+    rig = Rig(pool, pods=0, retries=Retries(budget_min=1000))
+    addresses = [f"10.9.0.{number}:8000" for number in range(len(roles))]
+    pods = [Pod(PodId(at), at, role=role, max_inflight=limit) for at, role in zip(addresses, roles, strict=True)]
+    rig.pod_registry.on_pods("main", pods)
+    return rig
+
+
+def test_a_pair_that_fails_gives_both_charges_back_where_no_other_is_left() -> None:
+    with sglang(["both", "both"]) as it:
+        client = it.asks(LONG)
+        it.net.made[1].dies()
+        assert client.answer().status == 502
+        assert [status.load.inflight for status in it.view.statuses("main")] == [0, 0]
+
+
+def test_a_request_of_sglang_waits_while_every_prefill_pod_is_full() -> None:
+    with sglang(["prefill", "decode", "decode"], limit=1) as it:
+        first, second = it.asks(LONG), it.asks(LONG)
+        assert it.admission.queued == 1
+        for at in range(2):
+            it.net.made[at].sends(ok())
+        for end in it.net.made[2:] or it.net.made:
+            end.sends(ok())
+        assert (first.answer().status, second.answer().status) == (200, 200)

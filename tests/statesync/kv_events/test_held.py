@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from statesync.kv_events.events import decode
+from statesync.kv_events.events import AllBlocksCleared, EventBatch, decode
 from statesync.kv_events.feed import EventFeed
 from statesync.kv_events.held import HeldBlocks, Holders
 from tests.fakes.kv_publisher import BLOCK, Batch, FakeKvPublisher
@@ -180,3 +180,10 @@ def compare(reader: Reader, publisher: FakeKvPublisher) -> None:
         return
     swept = reader.holders
     assert all(swept.of(key) & reader.held.bit for key in reader.held.keys())
+
+
+def test_clearing_an_empty_cache_needs_no_new_bit() -> None:
+    held = HeldBlocks(Holders())
+    bit = held.bit
+    held.apply(EventBatch(1.0, [AllBlocksCleared()] * 1000))
+    assert held.bit == bit

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from statesync.kv_events.matching import PATIENCE_S, SETTLE_S, Answered, AnswerMatcher
 from statesync.kv_events.paths import PromptPaths
 from tests.fakes.kv_publisher import BLOCK, FakeKvPublisher
@@ -135,3 +137,20 @@ def test_after_an_answer_that_was_missed_the_next_turn_is_told_by_its_time() -> 
     path = scene.paths.find(prompt(text(1, 3)))
     assert path is not None
     assert (path.first, path.depth) == (20, 23)
+
+
+def test_answers_that_wait_are_looked_at_a_few_times_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, looks, match = Scene(), list[Answered](), AnswerMatcher._match
+
+    def counted(matcher: AnswerMatcher, answer: Answered) -> object:
+        looks.append(answer)
+        return match(matcher, answer)
+
+    monkeypatch.setattr(AnswerMatcher, "_match", counted)
+    scene.stores(ONE)
+    scene.stores(TWO)
+    scene.answered(text(1), len(ONE))
+    for _ in range(400):  # turns of 20 ms
+        scene.settles(0.02)
+    assert scene.matcher.missed_total == 1
+    assert len(looks) < 12

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
 from statesync.kv_events import reader
+from statesync.kv_events.matching import Answered
 from statesync.kv_events.precise_index import PreciseIndex, Publisher
 from statesync.kv_events.reader import KvEventReader, KvEventsConfig, endpoint_of
 from statesync.tasks import spawn
 from tests.fakes.kv_publisher import BLOCK, FakeKvPublisher
 from tests.fakes.kv_sockets import KvSockets
+from tests.statesync.kv_events.prompts import prompt
+from tests.statesync.kv_events.test_held import stored
 
 IDLE_S = 0.2
 POD = Pod(PodId("a"), "127.0.0.1:8000")
@@ -99,6 +103,43 @@ def test_what_is_no_event_is_not_used_and_said_once(caplog: pytest.LogCaptureFix
 
     run(play)
     assert [record.message for record in caplog.records if "no KV events of vLLM" in record.message]
+
+
+@pytest.mark.parametrize("event", [stored([-1] * BLOCK, [1]), stored([], []) | {"block_size": 0}])
+def test_what_one_pod_publishes_does_not_end_the_reading(event: dict[str, Any]) -> None:
+    async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
+        publisher.prompt(TOKENS)
+        scene = Scene(sockets)
+        task = spawn(scene.reader.run(), "reader")
+        await scene.until(lambda: scene.publisher.feed.in_step and sockets.subscribed())
+        feed, matcher = scene.publisher.feed, scene.index.publishing[POD.id].matcher
+        sockets.send(publisher.publish([event]))
+        await scene.until(lambda: feed.next == 2 or task.done())
+        matcher.answered(Answered(prompt(b"x" * 900), 0.0, 0.0, 40, 0, 0))
+        known = scene.index.publishing
+        await scene.until(lambda: POD.id not in known or matcher.missed_total + matcher.matched_total > 0)
+        assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(play)
+
+
+def test_what_is_no_event_is_asked_for_no_more() -> None:
+    async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
+        scene = Scene(sockets)
+        task = spawn(scene.reader.run(), "reader")
+        await scene.until(lambda: scene.publisher.feed.in_step and sockets.subscribed())
+        sockets.send_raw(b"hello")
+        for number in range(3):
+            sockets.send(publisher.prompt(list(range(100 * number, 100 * number + BLOCK))))
+        await scene.until(lambda: scene.reader.subscriptions()[0].batches_total == 4)
+        scene.reader.subscriptions()[0].turn(1e9)
+        assert scene.reader.subscriptions()[0]._replay is None
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run(play)
 
 
 def test_a_pod_that_leaves_is_followed_no_more_and_one_without_a_host_never_is() -> None:

@@ -7,10 +7,11 @@ import asyncio
 import pytest
 from h2 import events
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 
 from router.dataplane.grpc.call import REPLAY_BYTES
 from router.settings import Limits
-from tests.fakes.grpc_rig import GrpcPeerPod, GrpcRig, echo
+from tests.fakes.grpc_rig import GrpcPeerClient, GrpcPeerPod, GrpcRig, echo
 
 
 def test_headers_messages_and_trailers_pass_both_ways() -> None:
@@ -255,3 +256,41 @@ def test_what_is_held_for_calls_counts_for_the_budget() -> None:
             if client.end.fate:
                 break
         assert client.end.fate == "aborted"
+
+
+def unread(rig: GrpcRig) -> GrpcPeerClient:
+    """A client that takes nothing of its answers."""
+    client = rig.caller()
+    client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+    client.sends()
+    return client
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_clients_that_do_not_read_leave_a_pods_connection_to_others(ends: bool) -> None:
+    with GrpcRig(pods=1) as rig:
+        slow = unread(rig)
+        for _ in range(40):
+            slow.call(b"x")
+            pod = rig.pod()
+            pod.answers(pod.asked()[-1], *[b"x" * 15000] * 4, end=ends)
+            pod.reads()
+        stream = rig.caller()
+        quick = stream.call(b"x")
+        pod.answers(pod.asked()[-1], b"quick")
+        assert stream.body(quick) == b"quick"
+
+
+def test_trailers_reach_a_client_that_has_not_sent_all() -> None:
+    with GrpcRig(pods=1) as rig:
+        client = rig.caller()
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1000})
+        client.sends()
+        stream = client.call(b"x", end=False)
+        pod = rig.pod()
+        pod.answers(pod.asked()[0], b"y" * 5000, end=False)
+        rig.net.made[-1].transport.hang_up(ConnectionResetError())
+        rig.wire.do()
+        for _ in range(9):
+            client.reads()
+        assert client.status(stream).startswith("14 ")

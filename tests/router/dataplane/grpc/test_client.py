@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from h2 import events
 from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
 
 from router.dataplane.grpc.client import CANCELS, LAST_WORDS_S, PREFACE
 from router.dataplane.grpc.http2 import LAST_ID, goaway
@@ -122,3 +123,18 @@ def test_its_connections_count_as_any(most: int) -> None:
     with GrpcRig(limits=Limits(max_connections=most)) as rig:
         rig.caller()
         assert rig.sniffed().answers("GET")[0].status == 503
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_a_connection_ends_after_its_last_call_though_the_client_is_silent(takes: bool) -> None:
+    with GrpcRig(pods=1) as rig:
+        client = rig.caller()
+        if not takes:
+            client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+            client.sends()
+        client.call(b"x")
+        pod = rig.pod()
+        pod.answers(pod.asked()[0], b"y")
+        for _ in range(3):
+            passes(rig, Timeouts().client_keepalive_s + 5)
+        assert client.end.fate

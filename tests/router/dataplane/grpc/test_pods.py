@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from h2 import events
+from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from router.dataplane.grpc.http2 import LAST_ID, goaway
@@ -78,3 +79,37 @@ def test_all_are_closed_at_the_end() -> None:
         rig.wire.do(rig.port.pods.close)
         assert [end.fate for end in rig.net.made] == ["closed", "closed"]
         assert client.all(events.ResponseReceived)
+
+
+def test_refused_streams_say_nothing_of_a_pods_health() -> None:
+    with GrpcRig() as rig:
+        client = rig.caller()
+        for _ in range(8):
+            client.call(b"x")
+        pod = rig.pod(0)
+        for asked in pod.asked()[1:]:
+            pod.h2.reset_stream(asked, ErrorCodes.REFUSED_STREAM)
+        pod.sends()
+        assert not any(status.blockers for status in rig.view.statuses("echo"))
+
+
+def test_a_call_on_a_pod_whose_host_is_gone_ends() -> None:
+    with GrpcRig(pods=1) as rig:
+        client = rig.caller()
+        stream = client.call(b"x")
+        for _ in range(6):  # no byte comes from the pod
+            rig.passes(60)
+            rig.wire.do()
+        assert client.status(stream).startswith("14 ")
+
+
+def test_a_connection_without_calls_is_closed_after_a_while() -> None:
+    with GrpcRig(pods=1) as rig:
+        client = rig.caller()
+        client.call(b"x")
+        pod = rig.pod()
+        pod.answers(pod.asked()[0])
+        rig.wire.do(lambda: rig.pod_registry.on_pods("echo", []))
+        rig.passes(301)
+        rig.wire.do()
+        assert pod.end.fate == "closed"
