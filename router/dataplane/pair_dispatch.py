@@ -6,7 +6,7 @@ Knows no connection and no retry. A request of another pool passes through to `D
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from router.dataplane.dispatch import Dispatch
@@ -75,18 +75,27 @@ class PairPlacement(Placement):
         """The decode pod's body, once the prefill pod has answered."""
 
 
+def pair_dispatch(splits: Mapping[str, Split]) -> Callable[..., Dispatch]:
+    """What takes the same as `Dispatch`. A compiled constructor cannot pass on what it does not name."""
+
+    def make(*parts: Any, **more: Any) -> Dispatch:
+        made = PairDispatch(*parts, **more)
+        made.splits = splits
+        return made
+
+    return make
+
+
 class PairDispatch(Dispatch):
     """Picks the pods for the exchanges of pools whose work is split."""
 
-    def __init__(self, splits: dict[str, Split], *parts: Any, **more: Any) -> None:
-        """`splits` are those of `splits_of`; the rest is as `Dispatch` takes it."""
-        super().__init__(*parts, **more)
-        self._splits = splits
-        self._narrowed: LoadSnapshot | None = None
+    splits: Mapping[str, Split]
+    """See `splits_of`; by pool."""
+    _narrowed: LoadSnapshot | None = None
 
     def place(self, exchange: Exchange, pool: Pool) -> Placement | Rejection:
         """See `Dispatch.place`; a `PairPlacement` where two pods serve the exchange."""
-        split = self._splits.get(pool.name)
+        split = self.splits.get(pool.name)
         if split is None:
             return super().place(exchange, pool)
         routed = exchange.routed

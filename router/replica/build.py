@@ -331,9 +331,9 @@ def _dispatch(core: CoreParts, state: StateParts, policy: PolicyParts) -> Dispat
     live.read_sessions_of(session_pools(core.settings))
     make: Callable[..., Dispatch] = Dispatch
     if any(pool.disaggregation for pool in core.settings.pools):
-        from router.dataplane.pair_dispatch import PairDispatch, splits_of
+        from router.dataplane.pair_dispatch import pair_dispatch, splits_of
 
-        make = partial(PairDispatch, splits_of(core.settings.pools))
+        make = pair_dispatch(splits_of(core.settings.pools))
     return make(
         state.view,
         state.prefix,

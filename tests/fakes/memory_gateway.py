@@ -9,7 +9,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Self, cast
@@ -27,7 +26,7 @@ from router.dataplane.http.listener import Listener
 from router.dataplane.http.upstream import Upstream
 from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.dataplane.local_routes import LocalRoutes
-from router.dataplane.pair_dispatch import PairDispatch, splits_of
+from router.dataplane.pair_dispatch import pair_dispatch, splits_of
 from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.paths import ForwardedPaths
 from router.dataplane.request.routes import Routes
@@ -208,7 +207,7 @@ class Rig:
         live = self.policies.live_policies
         live.read_sessions_of(session_pools(settings))
         splits = splits_of(settings.pools)
-        make: Callable[..., Dispatch] = partial(PairDispatch, splits) if splits else Dispatch
+        make: Callable[..., Dispatch] = pair_dispatch(splits) if splits else Dispatch
         dispatch = make(
             self.view,
             self.prefix,
