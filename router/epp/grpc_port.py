@@ -193,6 +193,14 @@ class GrpcConnection(Http2Connection):
         self._flushing = False
         self.flush()
 
+    def end(self) -> None:
+        """Close the connection. Calls that are open end in good order: what they were for is over."""
+        for call in list(self.streams.values()):
+            if isinstance(call, ServerCall):
+                call.ended()
+        self.flush()
+        self.close()
+
     def go_away(self) -> None:
         """Have the client open its next calls elsewhere; those that are open, or under way here, go on."""
         if self.transport is not None:

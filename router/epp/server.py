@@ -68,7 +68,7 @@ class PickerServer:
         if self._server is not None:
             self._server.close()
         for connection in list(self._connections):
-            connection.close()
+            connection.end()
 
     def _open(self, path: str, call: ServerCall, peer: str) -> CallHandler | None:
         if path == _PROCESS:

@@ -170,3 +170,16 @@ def test_a_message_that_is_too_long_is_refused_before_it_comes() -> None:
         assert seen == ["lost"]
 
     serve(talk)
+
+
+def test_a_call_that_is_open_at_the_end_of_the_server_ends_in_good_order() -> None:
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        call = echo(channel)()
+        await call.write(b"a")
+        assert await call.read() == b"a"
+        (first,) = connections
+        first.end()
+        assert await call.read() is grpc.aio.EOF
+        assert (await call.code(), seen) == (grpc.StatusCode.OK, ["end"])
+
+    serve(talk)
