@@ -12,13 +12,31 @@ from loadtests.prove.command import main
 
 pytestmark = [pytest.mark.realtime, pytest.mark.needs("redis-server")]
 
+UNITS, UNIT_TOKENS = 32, 64
+ABREAST = 25
+"""Odd, as two replicas get the requests in turns: the second request of a session goes to the other one."""
+
+
+def sessions_that_change_replicas(path: Path, requests: int = 100) -> Path:
+    """A recording: sessions of two equal prompts that share nothing with others, so that half of all prompt tokens can
+    be found in a cache by replicas that learn from each other, and a third of that, by chance, by those that do not."""
+    lines = []
+    for at in range(requests):
+        session = at // (2 * ABREAST) * ABREAST + at % ABREAST
+        units = [session * UNITS + unit for unit in range(UNITS)]
+        arrival = {"timestamp": at * 25, "input_length": UNITS * UNIT_TOKENS, "output_length": 8, "hash_ids": units}
+        lines.append(json.dumps({**arrival, "block_tokens": UNIT_TOKENS, "session": str(session)}))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
 
 def test_replicas_that_do_not_learn_from_each_other_find_fewer_prefixes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     new = copy_with("lost-prefixes", tmp_path)
-    size = ["--no-upgrade", "--rounds", "3", "--requests", "100", "--json", str(tmp_path / "found.json")]
-    status = main([str(ROOT), str(new), *size])
+    traffic = sessions_that_change_replicas(tmp_path / "sessions.jsonl")
+    size = ["--no-upgrade", "--rounds", "3", "--requests", "100", "--traffic", str(traffic)]
+    status = main([str(ROOT), str(new), *size, "--json", str(tmp_path / "found.json")])
     assert status == 1, capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
     worse = {each["what"] for each in found["findings"] if each["verdict"] == "regression"}
