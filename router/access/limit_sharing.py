@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from router.access.limits import Share
 from statesync.errors import StateError
-from statesync.shares import ShareAnswer, ShareAsk
+from statesync.store.protocol import StateStore
 
 RENEW_S: Final = 0.2
 """Seconds between two exchanges for a share that requests used since."""
@@ -41,18 +41,10 @@ MOST: Final = 500
 _log = logging.getLogger("turnout.limits")
 
 
-class SharedLimits(Protocol):
-    """The part of a `StateStore` that is needed here."""
-
-    async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
-        """See `StateStore.share_limits`."""
-        ...
-
-
 class LimitSharing:
     """Keeps the shares in step with the ledger."""
 
-    def __init__(self, shares: Sequence[Share], store: SharedLimits, clock: Callable[[], float]) -> None:
+    def __init__(self, shares: Sequence[Share], store: StateStore, clock: Callable[[], float]) -> None:
         """`shares` may grow; `clock` is theirs."""
         self._shares = shares
         self._store = store

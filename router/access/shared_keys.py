@@ -7,14 +7,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from router.access.identity import AccessControl
 from router.access.keys import KeyNameTaken, KeyRecord, UnknownKey
 from statesync.errors import StaleGeneration
-from statesync.store.protocol import PolicyRecord
+from statesync.store.protocol import PolicyRecord, StateStore
 
 RECORD: Final = "key:"
 """What the names of such records begin with; no pool's name has a colon."""
@@ -25,23 +25,10 @@ _KIND: Final = "api_key"
 _log = logging.getLogger("turnout.access")
 
 
-class RecordStore(Protocol):
-    """The part of a StateStore that keeps records."""
-
-    async def policy(self, pool: str, /) -> PolicyRecord | None:
-        """See `StateStore`."""
-
-    async def put_policy(
-        self, pool: str, name: str, params: Mapping[str, object], /, *, if_generation: int | None, at: float, by: str
-    ) -> PolicyRecord:
-        """See `StateStore`."""
-        ...
-
-
 class SharedKeys:
     """The keys of the shared state, as this replica knows them."""
 
-    def __init__(self, store: RecordStore, control: AccessControl, wall: Callable[[], float]) -> None:
+    def __init__(self, store: StateStore, control: AccessControl, wall: Callable[[], float]) -> None:
         """`control` is to know the keys; `wall` gives Unix seconds."""
         self._store = store
         self._control = control

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from router.access.limits import LimitRegistry
 from router.access.shared_keys import SharedKeys
@@ -20,53 +19,15 @@ from router.telemetry.metrics import Metrics
 from schedulers.params import fingerprint
 from schedulers.protocols import Scheduler
 from schedulers.types import PodId
+from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PodAccuracy
 from statesync.store.lineage import digest
 from statesync.store.policy_record import Canary, PolicyChoice
-from statesync.store.protocol import PolicyRecord, ReplicaInfo, StoreHealth
+from statesync.store.protocol import PolicyRecord, StateStore
 from statesync.types import PodStatus
 
 DRAINING = "draining"
 """The blocker that an operator's drain puts on a pod."""
-
-
-class PodOperations(Protocol):
-    """The part of a LoadView that operators see and change."""
-
-    @property
-    def inflight(self) -> int:
-        """This replica's requests in flight."""
-
-    def pools(self) -> list[str]:
-        """Every pool's name."""
-
-    def statuses(self, pool: str | None = None) -> list[PodStatus]:
-        """Every pod of one pool, or of all."""
-
-    def status(self, pod: PodId) -> PodStatus:
-        """One pod. Raises UnknownPod."""
-
-    def block(self, pod: PodId, reason: str) -> None:
-        """Make it unroutable. Raises UnknownPod."""
-
-    def unblock(self, pod: PodId, reason: str) -> None:
-        """Lift one reason."""
-
-    def unseen_by_pool(self) -> Mapping[str, float]:
-        """Dispatches of other replicas that the loads do not show yet (estimate)."""
-
-
-class ReplicaDirectory(Protocol):
-    """The part of a StateStore that operators see."""
-
-    def replicas(self) -> Sequence[ReplicaInfo]:
-        """Live replicas, this one first."""
-
-    def age_s(self) -> float:
-        """How old the shared part of the view may be."""
-
-    def health(self) -> StoreHealth:
-        """The state of the link to the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +55,8 @@ class ControlPlane:
 
     settings: Settings
     tokens: ControlTokens
-    view: PodOperations
-    store: ReplicaDirectory
+    view: LoadView
+    store: StateStore
     policies: PolicyController
     lifecycle: Lifecycle
     render_metrics: Callable[[str], Awaitable[tuple[bytes, str]]]

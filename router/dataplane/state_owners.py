@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.chunked import BadChunk, ChunkScanner
@@ -19,30 +19,16 @@ from router.errors import PodFailure
 from schedulers.types import PodId
 from statesync.errors import StoreUnavailable
 from statesync.owners import OwnerTable, key_of
+from statesync.store.protocol import StateStore
 
 LOOK_UP_S: Final = 1.0
 """Seconds that a request waits for the store; then the pods are asked."""
 
 
-class OwnerStore(Protocol):
-    """The part of a StateStore that owners need."""
-
-    @property
-    def shared(self) -> bool:
-        """Whether other replicas may know owners."""
-        ...
-
-    def own(self, key: bytes, pod: PodId, /) -> None:
-        """Note an owner for all replicas."""
-
-    async def owner(self, key: bytes, /) -> PodId | None:
-        """The owner that any replica noted. Raises StoreUnavailable."""
-
-
 class StateOwners:
     """The owners that this replica knows, and those that the store knows."""
 
-    def __init__(self, store: OwnerStore) -> None:
+    def __init__(self, store: StateStore) -> None:
         self._store = store
         self._table = OwnerTable()
 

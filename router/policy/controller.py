@@ -20,7 +20,6 @@ from router.policy.model import (
     Create,
     LivePolicy,
     MakeTrial,
-    PolicyStore,
     Summarise,
     build,
     expect,
@@ -33,7 +32,7 @@ from schedulers.protocols import Scheduler
 from statesync.errors import StaleGeneration, StoreUnavailable, UnknownPool
 from statesync.store.lineage import digest
 from statesync.store.policy_record import Canary, PolicyChoice
-from statesync.store.protocol import POLICY_HISTORY, PolicyRecord
+from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, StateStore
 from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.policy")
@@ -56,7 +55,7 @@ class PolicyController:
 
     def __init__(
         self,
-        store: PolicyStore,
+        store: StateStore,
         configured: Mapping[str, PolicySpec],
         create: Create,
         make_trial: MakeTrial = _no_trial,

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from schedulers.errors import InvalidParams, SchedulerError
 from schedulers.protocols import Scheduler
 from statesync.errors import StaleGeneration
 from statesync.store.lineage import digest
-from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord
 
 Create = Callable[[str, Mapping[str, object]], Scheduler]
 """Builds a policy by name and parameters; raises SchedulerError. `schedulers.registry.create` is the real one."""
-
-
-class PolicyStore(Protocol):
-    """The part of a StateStore that policies need."""
-
-    async def policy(self, pool: str, /) -> PolicyRecord | None:
-        """The pool's record; None while the settings' own is in force."""
-
-    async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
-        """The pool's last records, newest first."""
-
-    async def put_policy(
-        self,
-        pool: str,
-        name: str,
-        params: Mapping[str, object],
-        /,
-        *,
-        if_generation: int | None,
-        shadow: PolicyChoice | None = None,
-        canary: Canary | None = None,
-        note: str = "",
-        restores: int | None = None,
-        at: float = 0.0,
-        by: str = "",
-    ) -> PolicyRecord:
-        """Put a record as the next generation. Raises StaleGeneration, StoreUnavailable."""
 
 
 class TrialView(Protocol):

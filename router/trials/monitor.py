@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from router.trials.figures import pack, unpack
 from router.trials.running import RunningTrial
 from router.trials.trials import Trials
 from router.trials.verdict import Verdict
 from statesync.errors import StateError, StoreUnavailable
-from statesync.store.protocol import PolicyRecord
+from statesync.store.protocol import PolicyRecord, StateStore
 
 SHARE_S: Final = 1.0
 """Seconds between two rounds in which figures are shared and judged."""
@@ -29,18 +29,10 @@ EndCanary = Callable[[str, PolicyRecord, str], Awaitable[object]]
 """(pool, record, note): end the pool's canary if this is still its record. Raises StateError."""
 
 
-class TrialStore(Protocol):
-    """The part of a StateStore that trials need."""
-
-    async def share_trial(self, pool: str, generation: int, reporter: str, figures: bytes, /) -> Mapping[str, bytes]:
-        """Store one reporter's figures; returns those of all."""
-        ...
-
-
 class TrialMonitor:
     """Shares and judges the figures of every running trial."""
 
-    def __init__(self, trials: Trials, store: TrialStore, end_canary: EndCanary) -> None:
+    def __init__(self, trials: Trials, store: StateStore, end_canary: EndCanary) -> None:
         self.rollbacks: dict[str, int] = {}
         """Counter by pool: canaries that this replica took back."""
         self._trials = trials

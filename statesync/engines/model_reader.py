@@ -15,7 +15,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
@@ -24,6 +24,7 @@ from statesync.engines.http_get import ABSENT, HttpGetter, Unreadable
 from statesync.engines.model_list import ModelCards, NoModelList, cards_of, ids_of
 from statesync.engines.pod_models import CardPages, Doubt, ParsedPages, PodModels
 from statesync.engines.polling import Poller, PollInterval
+from statesync.store.protocol import StateStore
 from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.models")
@@ -72,20 +73,6 @@ LookWaiter = Callable[[bool], bool]
 """Called after each change during a look, and with True at its end; returns whether it need not be called again."""
 
 
-class SharedLists(Protocol):
-    """The part of a StateStore that divides the work."""
-
-    def elected(self, pod: PodId, /) -> bool:
-        """See StateStore."""
-        ...
-
-    def models_changed(self, pod: PodId, /) -> None:
-        """See StateStore."""
-
-    def listed(self, pod: PodId, page: bytes, /) -> None:
-        """See StateStore."""
-
-
 class ModelReader:
     """Reads the lists of the pods of all pools."""
 
@@ -93,7 +80,7 @@ class ModelReader:
         self,
         config: ModelReadConfig,
         on_models: OnModels,
-        shared: SharedLists,
+        shared: StateStore,
         accesses: Accesses = NO_ACCESSES,
         *,
         clock: Callable[[], float] = time.monotonic,

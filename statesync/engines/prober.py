@@ -14,7 +14,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, cast
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
@@ -25,6 +25,7 @@ from statesync.engines.http_get import ABSENT, LOCKED
 from statesync.engines.polling import Poller, PollInterval
 from statesync.engines.presets import AUTO, engine_with
 from statesync.engines.tls import reason_of
+from statesync.store.protocol import StateStore
 from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.prober")
@@ -70,13 +71,6 @@ class ProbeAnswer(NamedTuple):
         return f"GET {self.path} answered {self.status}" if self.status else self.problem
 
 
-class SharedProbes(Protocol):
-    """The part of a StateStore that replicas which start learn from."""
-
-    def probed(self, pod: PodId, well: bool, /) -> None:
-        """See StateStore."""
-
-
 class Prober:
     """Probes the pods of all pools, a new pod at once, and ends ejections when they are over.
 
@@ -88,7 +82,7 @@ class Prober:
         config: ProbeConfig,
         health: HealthTracker,
         accesses: Accesses = NO_ACCESSES,
-        shared: SharedProbes | None = None,
+        shared: StateStore | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
@@ -28,6 +28,7 @@ from statesync.engines.http_get import Absent, HttpGetter, Unreadable
 from statesync.engines.metrics_page import engine_of, parse
 from statesync.engines.polling import Poller, PollInterval
 from statesync.engines.presets import AUTO
+from statesync.store.protocol import StateStore
 from statesync.types import EngineReport
 
 _log = logging.getLogger("turnout.scraper")
@@ -64,20 +65,6 @@ class ScrapeListener(NamedTuple):
     """The engine is a new process with an empty cache. Called before the new process's report."""
 
 
-class SharedScrapes(Protocol):
-    """The part of a StateStore that divides the work."""
-
-    def elected(self, pod: PodId, /) -> bool:
-        """See StateStore."""
-        ...
-
-    def report(self, pod: PodId, report: EngineReport, /) -> None:
-        """See StateStore."""
-
-    def forgot(self, pod: PodId, /) -> None:
-        """See StateStore."""
-
-
 @dataclass(slots=True)
 class _Engine:
     """The state of one pod."""
@@ -102,7 +89,7 @@ class Scraper:
         self,
         config: ScrapeConfig,
         listener: ScrapeListener,
-        shared: SharedScrapes,
+        shared: StateStore,
         accesses: Accesses = NO_ACCESSES,
         *,
         clock: Callable[[], float] = time.monotonic,

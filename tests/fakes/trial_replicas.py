@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from itertools import count
 
 from router.policy.controller import PolicyController
@@ -33,30 +33,35 @@ class PolicyFollower:
         return lambda *_: None
 
 
+class TrialStore(MemoryStore):
+    """A store that may not take figures."""
+
+    away = False
+
+    async def share_trial(self, pool: str, generation: int, process: str, figures: bytes, /) -> Mapping[str, bytes]:
+        """Share figures unless the store is unavailable."""
+        if self.away:
+            raise StoreUnavailable("away")
+        return await super().share_trial(pool, generation, process, figures)
+
+
 class TrialReplica:
     """A policy controller and its trials, on a shared store."""
 
     def __init__(self, hub: str, name: str) -> None:
         self.name = name
-        self.store = MemoryStore(hub)
+        self.store = TrialStore(hub)
         self.clock = Clock()
         self.trials = Trials(name, self.clock)
         pools = {"main": PolicySpec(name="p2c")}
         self.policies = PolicyController(
             self.store, pools, registry.create, self.trials.make, summarise=self.trials.summary
         )
-        self.monitor = TrialMonitor(self.trials, self, self.end_canary)
-        self.away = False
+        self.monitor = TrialMonitor(self.trials, self.store, self.end_canary)
 
     async def end_canary(self, pool: str, record: PolicyRecord, note: str) -> object:
         how = ChangeOptions(record.generation, note, if_digest=digest(record))
         return await self.policies.set_canary(pool, None, how)
-
-    async def share_trial(self, pool: str, generation: int, reporter: str, figures: bytes, /) -> dict[str, bytes]:
-        """Share figures through the store unless it is unavailable."""
-        if self.away:
-            raise StoreUnavailable("away")
-        return dict(await self.store.share_trial(pool, generation, reporter, figures))
 
     def count(self, placed: int, failures: int = 0) -> None:
         """Count requests on both arms; the failures are the candidate's."""

@@ -87,7 +87,7 @@ def test_two_replicas_share_a_limit_through_their_store() -> None:
 
 
 def test_while_the_store_is_gone_all_shares_go_on_alone() -> None:
-    class Gone:
+    class Gone(MemoryStore):
         async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
             raise StoreUnavailable("gone")
 
@@ -98,20 +98,20 @@ def test_while_the_store_is_gone_all_shares_go_on_alone() -> None:
 
 
 def test_a_limit_that_is_new_while_the_store_is_gone_counts_the_replicas_known_before() -> None:
-    class Leaving:
-        replicas = 8
+    class Leaving(MemoryStore):
+        live = 8
 
         async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
-            if not self.replicas:
+            if not self.live:
                 raise StoreUnavailable("gone")
-            return ShareAnswer(self.replicas, [ShareGrant(1, 1, 1) for _ in asks])
+            return ShareAnswer(self.live, [ShareGrant(1, 1, 1) for _ in asks])
 
     async def run() -> None:
         clock, store = Clock(), Leaving()
         shares: list[Share] = [RateShare("a", 60, clock())]
         one = LimitSharing(shares, store, clock)
         await one.exchange(shares)
-        store.replicas = 0
+        store.live = 0
         rate, slots = RateShare("b", 80, clock()), SlotShare("s", 16, clock())
         shares += rate, slots
         await one.exchange([rate, slots])
@@ -125,7 +125,7 @@ def test_a_limit_that_is_new_while_the_store_is_gone_counts_the_replicas_known_b
 
 
 def test_a_defect_of_the_store_is_logged_and_the_shares_go_on_alone(caplog: pytest.LogCaptureFixture) -> None:
-    class Wrong:
+    class Wrong(MemoryStore):
         async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
             raise ValueError("no number")
 
@@ -145,7 +145,7 @@ def test_many_shares_without_requests_take_turns() -> None:
 
 
 def test_a_store_that_does_not_answer_is_given_up_soon() -> None:
-    class Hung:
+    class Hung(MemoryStore):
         async def share_limits(self, asks: Sequence[ShareAsk], /) -> ShareAnswer:
             await asyncio.Event().wait()
             raise AssertionError

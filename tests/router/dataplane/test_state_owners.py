@@ -10,6 +10,7 @@ from router.dataplane.state_owners import StateOwners
 from schedulers.types import PodId
 from statesync.errors import StoreUnavailable
 from statesync.owners import key_of
+from statesync.store.memory import MemoryStore
 from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import SSE_HEAD, chunk, ok, post
 from tests.fakes.memory_gateway import Rig
@@ -17,11 +18,11 @@ from tests.fakes.memory_gateway import Rig
 A, B = PodId("a"), PodId("b")
 
 
-class Store:
+class Store(MemoryStore):
     """A store with these owners, which may be away or silent."""
 
     def __init__(self, shared: bool = True, fails: bool = False, silent: bool = False) -> None:
-        self.shared = shared
+        super().__init__("owners" if shared else "")
         self.noted: dict[bytes, PodId] = {}
         self.asked = 0
         self._fails, self._silent = fails, silent

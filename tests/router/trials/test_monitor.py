@@ -50,13 +50,13 @@ def test_without_the_store_a_replica_judges_by_its_own_figures_and_stops_using_t
     async def play(left: TrialReplica, right: TrialReplica) -> None:
         await left.policies.set_canary("main", NEW)
         left.count(100, 70)
-        left.away = True
+        left.store.away = True
         put, left.store.put_policy = left.store.put_policy, _unavailable  # type: ignore[method-assign, assignment]
         await left.monitor.step()
         assert left.trials.running["main"].halted
         assert left.policies.record("main").canary is not None
         left.store.put_policy = put  # type: ignore[method-assign]
-        left.away = False
+        left.store.away = False
         await left.monitor.step()
         assert left.policies.record("main").canary is None
 

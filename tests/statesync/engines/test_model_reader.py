@@ -24,6 +24,7 @@ from statesync.engines.model_reader import (
     ModelReadConfig,
     ModelReader,
 )
+from statesync.store.memory import MemoryStore
 from tests.fakes.engine_pages import Engine, Page, engine, refusing
 from tests.fakes.virtual_time import RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S
@@ -48,10 +49,11 @@ def waiter(note: Callable[[bool], None], *, done: bool = False) -> LookWaiter:
     return call
 
 
-class Shared:
+class Shared(MemoryStore):
     """Stands for the store."""
 
     def __init__(self, *, elected: bool = True) -> None:
+        super().__init__()
         self.is_elected = elected
         self.sent: list[PodId] = []
         self.pages: dict[PodId, bytes] = {}

@@ -14,6 +14,7 @@ from schedulers.types import Pod, PodId
 from statesync.engines.access import PLAIN, Accesses, PoolAccess, fixed_key
 from statesync.engines.health import HealthConfig, HealthTracker, Outcome
 from statesync.engines.prober import ProbeConfig, Prober
+from statesync.store.memory import MemoryStore
 from tests.fakes.engine_pages import Page, engine, refusing
 from tests.fakes.stream_server import stream_server
 from tests.fakes.virtual_time import RunningClock, run_on
@@ -23,10 +24,11 @@ WELL = Page()
 TIMEOUT_S = 60.0
 
 
-class Shared:
+class Shared(MemoryStore):
     """Notes what a prober shares."""
 
     def __init__(self, noted: list[tuple[PodId, bool]]) -> None:
+        super().__init__()
         self._noted = noted
 
     def probed(self, pod: PodId, well: bool, /) -> None:

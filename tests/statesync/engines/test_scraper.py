@@ -15,8 +15,9 @@ import pytest
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
 from statesync.engines.access import NO_ACCESSES, Accesses, PoolAccess
-from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper, SharedScrapes, restarted
+from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper, restarted
 from statesync.store.memory import MemoryStore
+from statesync.store.protocol import StateStore
 from statesync.types import EngineReport, PrefixPage
 from tests.fakes.each_case import each_case
 from tests.fakes.engine_pages import Page, engine, refusing
@@ -72,7 +73,7 @@ async def scraping(
     events: Events,
     *pods: Pod,
     config: ScrapeConfig = QUICK,
-    shared: SharedScrapes | None = None,
+    shared: StateStore | None = None,
     accesses: Accesses = NO_ACCESSES,
 ) -> AsyncIterator[Scraper]:
     scraper = Scraper(config, events.listener, shared or MemoryStore(), accesses)
