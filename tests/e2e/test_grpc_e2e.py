@@ -26,6 +26,8 @@ from tests.fakes.waiting import DEADLINE_S, wait_for
 pytestmark = pytest.mark.slow
 
 QUICK_HEALTH = PATIENT_HEALTH | {"interval_s": 0.2, "failures": 1}
+SHORT_S = 2.0
+"""A deadline that ends calls. The call has to reach its pod before, on a busy machine, too."""
 
 
 @pytest.fixture
@@ -93,17 +95,18 @@ def test_a_pod_s_error_reaches_the_client_as_it_is(servers: list[GrpcServer], tm
 
 @pytest.mark.parametrize("whose", ["the client's", "the method's", "the pool's"])
 def test_a_deadline_ends_the_call_at_both_sides(servers: list[GrpcServer], tmp_path: Path, whose: str) -> None:
-    service = {"deadlines_s": {"/test.Echo/Slow": 0.3, "/test.Echo/*": 60.0}} if whose == "the method's" else {}
+    service = {"deadlines_s": {"/test.Echo/Slow": SHORT_S, "/test.Echo/*": 60.0}} if whose == "the method's" else {}
     made = settings(servers[:1], service=service)
     if whose == "the pool's":
-        made["pools"][0]["timeouts"] = {"total_s": 0.3}
+        made["pools"][0]["timeouts"] = {"total_s": SHORT_S}
     with running(made, tmp_path) as gateway, client(gateway) as calls:
+        calls.unary(b"")  # connects both sides, which would count against the deadline
         with pytest.raises(grpc.RpcError) as failed:
-            calls.slow(b"", timeout=0.3 if whose == "the client's" else DEADLINE_S)
+            calls.slow(b"", timeout=SHORT_S if whose == "the client's" else DEADLINE_S)
         assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         assert servers[0].cancelled.wait(DEADLINE_S), "the pod's call ends, too"
         assert servers[0].left_s is not None
-        assert servers[0].left_s <= 0.3
+        assert servers[0].left_s < 1.5 * SHORT_S, "gRPC rounds what is left up"
         wait_for("nothing in flight", lambda: gateway.pod(servers[0].address)["inflight"] == 0)
 
 

@@ -29,8 +29,9 @@ def gateway(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(scope="module")
 def impatient(all_sims: SimPods, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """The same with short timeouts, for pods that fall silent; answers of other pods may exceed them too."""
-    timeouts = {"first_byte_s": 1.0, "idle_s": 1.0}
+    """The same with short timeouts, for pods that fall silent; answers of other pods may exceed them too. What the bad
+    pod says before it falls silent must not."""
+    timeouts = {"first_byte_s": 3.0, "idle_s": 3.0}
     with running(undaunted(all_sims, timeouts=timeouts), tmp_path_factory.mktemp("gateway")) as gateway:
         yield gateway
 
@@ -186,7 +187,7 @@ def test_a_slow_drip_works(port: int, sims: SimPods, bad: str, stream: bool) -> 
 
 def test_a_deadline_ends_a_stream_with_an_error_event(port: int, sims: SimPods) -> None:
     with Wire("127.0.0.1", port) as wire:
-        wire.send(post(endless(), "x-turnout-deadline-ms: 1000"))
+        wire.send(post(endless(), "x-turnout-deadline-ms: 3000"))
         answer = wire.answer()
     assert events(answer.body)[-1]["error"]["code"] == "request_timed_out"
     assert not answer.complete

@@ -60,12 +60,11 @@ def test_a_client_that_stops_half_way_gets_a_408_and_a_silent_one_is_closed(port
     """All of them at once, so that they wait at the same time."""
     with ExitStack() as stack:
         mute = stack.enter_context(Wire("127.0.0.1", port))
-        wires = {
-            named: stack.enter_context(served(port) if "second" in named else Wire("127.0.0.1", port))
-            for named in STOPS
-        }
-        for named, wire in wires.items():
-            wire.send(STOPS[named])
+        wires = {}
+        # Each sends as soon as it is connected: by the end of the time-out it would be another silent one.
+        for named, sent in STOPS.items():
+            wires[named] = stack.enter_context(served(port) if "second" in named else Wire("127.0.0.1", port))
+            wires[named].send(sent)
         answers = {named: wire.answer() for named, wire in wires.items()}
         outcomes = {named: (answer.status, answer.error["code"]) for named, answer in answers.items()}
         assert outcomes == dict.fromkeys(STOPS, (408, "request_timeout"))
