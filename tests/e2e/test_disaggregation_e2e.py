@@ -94,6 +94,7 @@ def test_two_pods_answer_as_one_would(connector: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("connector", ["nixl", "sglang"])
 def test_a_prefill_pod_that_is_killed_under_load_loses_no_request(connector: str, tmp_path: Path) -> None:
     with fleet(connector, tmp_path) as it, ExitStack() as stack:
+        it.prefill[0].fault(it.prefill[0].addresses[0], "hang")  # so that it has requests when it is killed
         wires = send(it.gateway, stack, stream=True)
         wait_for("both prefill pods are at work", lambda: all(it.load(pods) for pods in it.prefill))
         it.prefill[0].kill()
