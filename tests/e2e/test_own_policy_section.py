@@ -17,7 +17,7 @@ from schedulers.guard import GuardLimits
 from statesync.store.protocol import POLICY_HISTORY
 from tests.fakes.gateway_process import config, pool, running
 from tests.fakes.sim_process import SimPods
-from tests.fakes.trial_load import Load
+from tests.fakes.trial_load import NO_LATENCY_LIMITS, Load
 from tests.fakes.waiting import wait_for
 from tests.fakes.whole_run import whole_run
 
@@ -103,11 +103,8 @@ def _lines(path: Path) -> int:
 
 
 def _run(run: list[str], control: str, directory: Path) -> list[str]:
-    """The output of each command, run in a shell as the reader would, with another address of the control port.
-
-    Latencies on this machine are random, so no canary is taken back for them.
-    """
-    run = [command + " --max-ttft-ratio 0" * (" policy canary " in command) for command in run]
+    """The output of each command, run in a shell as the reader would, with another address of the control port."""
+    run = [command + NO_LATENCY_LIMITS * (" policy canary " in command) for command in run]
     asks = re.compile(r"(turnout policy (?:plugins|shadow|report|canary|promote|get|rollback|history)[^|;]*)")
     steps = "\n".join("echo '@@'\n" + asks.sub(rf"\1 --control {control} ", command) for command in run)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

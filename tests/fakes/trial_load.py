@@ -16,6 +16,9 @@ from tests.fakes.waiting import DEADLINE_S
 USERS_EACH: Final = 10
 TEXT: Final = "word " * 1_100
 """A prompt of about 1,400 tokens, which takes 60 ms of a pod's time; no two prompts begin alike."""
+NO_LATENCY_LIMITS: Final = " --max-ttft-ratio 0 --max-ttft-p50-ratio 0 --max-tpot-ratio 0 --max-pool-ratio 0"
+"""Options of `turnout policy canary`. Latencies on this machine are random, so no canary of an example is taken back
+for them."""
 
 
 class Load:
