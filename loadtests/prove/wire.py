@@ -17,6 +17,8 @@ from loadtests.prove.traffic import question
 
 WITHIN_S = 15.0
 """A replica shows what another one did within this time; it usually takes milliseconds."""
+SENT_S = 0.4
+"""For a placement that takes milliseconds: processes of a busy machine wait for each other for tenths of a second."""
 HELD = 3
 ASKED = 8
 KNOWN = 7
@@ -68,7 +70,7 @@ async def _prefixes(writer: ReplicaProcess, reader: ReplicaProcess, load: Rotati
         text = f"Document {at} of {writer.slot.name}: " + f"{at} {writer.slot.name} " * (PREFIX_CHARACTERS // 12)
         await load.ask(question(0.0, text, 1), writer)
         # A placement is sent within milliseconds; there is nothing to ask a replica for whether it has it.
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(SENT_S)
         again = await load.ask(question(0.0, text + "And then?", 1), reader)
         found += again.cached_tokens > again.prompt_tokens // 2
     if found < KNOWN:

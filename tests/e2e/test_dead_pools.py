@@ -78,7 +78,8 @@ def test_the_alert_is_about_the_dead_and_the_empty_pool_and_no_other(tmp_path: P
         with starting(config((), pools=pools, health=QUICK_PROBES, warmup_timeout_s=1.0), tmp_path / "a") as gateway:
             gateway.wait_until_ready()
             target = {"targets": [gateway.control.base_url.netloc.decode()]}
-            every = {"scrape_interval": "200ms", "scrape_timeout": "200ms"}
+            # A scrape that takes longer counts as failed, and marks the series as gone.
+            every = {"scrape_interval": "1s", "scrape_timeout": "1s"}
             scrape = {"job_name": "turnout", "honor_labels": True, "static_configs": [target]}
             prometheus = Prometheus({"global": every, "scrape_configs": [scrape]}, tmp_path / "prometheus")
             try:
