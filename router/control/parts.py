@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Self
 
-from prometheus_client.samples import Sample
-
 from router.control.audit import AuditLog
 from router.control.tokens import ControlTokens
 from router.settings import Control
-from router.telemetry.collector import Family
+from router.telemetry.family import Family, single
 
 
 class ControlParts(NamedTuple):
@@ -31,5 +29,4 @@ class ControlParts(NamedTuple):
     def families(self) -> Iterator[Family]:
         """The metrics."""
         if (audit := self.audit) is not None:
-            lost = [Sample("turnout_audit_lost_total", {}, audit.lost)]
-            yield Family("turnout_audit_lost", "counter", "Audit lines that the disk did not take.", lambda: lost)
+            yield single("counter", "turnout_audit_lost", "Audit lines that the disk did not take.", audit.lost)

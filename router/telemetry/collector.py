@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple
 
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from router.lifecycle import Phase
-from router.telemetry.counts import Counts, labelled
+from router.telemetry.counts import counters
+from router.telemetry.family import Family, Labels, Row, families_of, family, single
 from router.telemetry.histograms import by_cluster, by_pool
 from router.telemetry.metrics import Metrics, PoolMetrics
 from schedulers.types import PodId
@@ -68,18 +68,6 @@ class Readings:
     """Families of other files, such as `trials.families`."""
 
 
-Labels = dict[str, str]
-
-
-class Family(NamedTuple):
-    """One metric: its name without the type's suffix, and the source of its samples."""
-
-    name: str
-    kind: str
-    help: str
-    samples: Callable[[], Iterable[Sample]]
-
-
 class GatewayCollector(Collector):
     """All of the gateway's own metrics."""
 
@@ -90,28 +78,38 @@ class GatewayCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Every family, whole. Blocks for milliseconds with many pods: see `pieces`."""
-        for family in self._families():
-            yield _piece(family, family.samples())
+        for each in self._families():
+            yield _piece(each, each.samples())
 
     def pieces(self, size: int) -> Iterator[Metric]:
         """The same families in order, each in one or more pieces of at most `size` samples."""
-        for family in self._families():
-            samples = iter(family.samples())
+        for each in self._families():
+            samples = iter(each.samples())
             run = list(islice(samples, size))
-            yield _piece(family, run)
+            yield _piece(each, run)
             while len(run) == size and (run := list(islice(samples, size))):
-                yield _piece(family, run)
+                yield _piece(each, run)
 
     def _families(self) -> Iterator[Family]:
-        yield from _counters(self._metrics, self._readings.clusters)
-        for histograms in (by_pool(self._metrics), by_cluster(self._metrics, self._readings.clusters)):
-            for name, help_text, samples in histograms:
-                yield Family(name, "histogram", help_text, samples)
-        yield from _pod_gauges(self._readings.pods(), self._readings.pools())
-        yield from _prefix_truth(self._readings.prefix_truth())
-        yield from _replica_gauges(self._readings)
-        yield from _state(self._readings)
-        yield from self._readings.more()
+        metrics, readings = self._metrics, self._readings
+        yield from counters(metrics, readings.clusters)
+        help_text = "Clients that left before their answer was complete."
+        yield single("counter", "turnout_client_disconnects", help_text, metrics.client_disconnects)
+        yield from families_of("counter", _POOL_SUMS, [({"pool": pool}, numbers) for pool, numbers in metrics.pools])
+        yield from by_pool(metrics)
+        yield from by_cluster(metrics, readings.clusters)
+        yield from _of_pods(readings.pods(), readings.pools())
+        truths = [({"pod": str(pod)}, truth) for pod, truth in readings.prefix_truth().items()]
+        yield from families_of("counter", _PREFIX_COUNTERS, truths)
+        yield from families_of("gauge", _PREFIX_GAUGES, truths)
+        yield from _of_replica(readings)
+        yield from _of_policies(readings)
+        state: Sequence[tuple[Labels, StoreHealth]] = [({}, readings.state())]
+        yield from families_of("gauge", _STATE_GAUGES, state)
+        yield from families_of("counter", _STATE_COUNTERS, state)
+        help_text = "Dispatches of other replicas that the loads do not show yet (estimate)."
+        yield family("gauge", "turnout_unseen_requests", help_text, "pool", readings.unseen().items())
+        yield from readings.more()
 
 
 def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
@@ -120,28 +118,44 @@ def _piece(family: Family, samples: Iterable[Sample]) -> Metric:
     return made
 
 
-def _counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]:
-    """Counters by label tuple, then the sums without labels."""
-    for name, help_text, counts, labels in labelled(metrics, clusters):
-        yield Family(name, "counter", help_text, _counted(name, counts, labels))
-    left = metrics.client_disconnects
-    yield Family(
-        "turnout_client_disconnects",
-        "counter",
-        "Clients that left before their answer was complete.",
-        lambda: [Sample("turnout_client_disconnects_total", {}, left)],
-    )
-    for name, help_text, read in _POOL_SUMS:
-        yield Family(name, "counter", help_text, _by_pool(name + "_total", metrics, read))
+def _of_pods(pods: Sequence[PodStatus], pools: Sequence[str]) -> Iterator[Family]:
+    yield from families_of("gauge", _POD_GAUGES, [({"pool": pod.pool, "pod": str(pod.pod.id)}, pod) for pod in pods])
+    sizes = Counter(pod.pool for pod in pods)
+    help_text = "Pods that discovery finds; 0 also before its answer."
+    yield family("gauge", "turnout_pool_pods", help_text, "pool", [(pool, sizes[pool]) for pool in pools])
 
 
-def _counted(name: str, counts: Counts, labels: tuple[str, ...]) -> Callable[[], Iterable[Sample]]:
-    return lambda: (
-        Sample(name + "_total", dict(zip(labels, map(str, key), strict=True)), count) for key, count in counts
+def _of_replica(readings: Readings) -> Iterator[Family]:
+    yield from families_of("gauge", _REPLICA_GAUGES, [({}, readings)])
+    phase, help_text = readings.phase(), "1 for the phase the replica is in."
+    yield family("gauge", "turnout_phase", help_text, "phase", [(each.value, float(each is phase)) for each in Phase])
+    lasted = [(each.value, seconds) for each, seconds in readings.phase_s().items()]
+    yield family("gauge", "turnout_phase_seconds", "Seconds in each phase that was reached.", "phase", lasted)
+    about = {"version": readings.version, "replica": readings.replica}
+    yield from families_of(
+        "gauge", [("turnout_build_info", "Version and replica; always 1.", lambda _: 1.0)], [(about, None)]
     )
 
 
-_POOL_SUMS: Sequence[tuple[str, str, Callable[[PoolMetrics], float]]] = (
+def _of_policies(readings: Readings) -> Iterator[Family]:
+    named = [({"pool": pool, "policy": name}, (pool, at)) for pool, (name, at) in readings.policies().items()]
+    gone, alone = set(readings.policies_out()), set(readings.policies_alone())
+    rows: Sequence[Row[tuple[str, int]]] = (
+        ("turnout_policy_generation", "Generation of each pool's policy.", lambda of: of[1]),
+        (
+            "turnout_policy_taken_out",
+            "1 where the pool's policy failed too often, and another decides until one is set.",
+            lambda of: float(of[0] in gone),
+        ),
+    )
+    yield from families_of("gauge", rows, named)
+    help_text = "Identity of each pool's record, as a number: the same on all replicas that have the same record."
+    yield family("gauge", "turnout_policy_digest", help_text, "pool", readings.policy_digests().items())
+    local = [(pool, float(pool in alone)) for pool in readings.policies()]
+    yield family("gauge", "turnout_policy_local", "1 for a policy of this replica's own.", "pool", local)
+
+
+_POOL_SUMS: Sequence[Row[PoolMetrics]] = (
     ("turnout_received_bytes", "Bytes of request bodies.", lambda pool: pool.bytes_in),
     ("turnout_sent_bytes", "Bytes of answers relayed.", lambda pool: pool.bytes_out),
     ("turnout_prefix_cache_queries", "Prompt tokens routed (estimate).", lambda pool: pool.prefix_queries_tokens),
@@ -152,12 +166,7 @@ _POOL_SUMS: Sequence[tuple[str, str, Callable[[PoolMetrics], float]]] = (
     ),
 )
 
-
-def _by_pool(name: str, metrics: Metrics, read: Callable[[PoolMetrics], float]) -> Callable[[], Iterable[Sample]]:
-    return lambda: (Sample(name, {"pool": pool}, read(numbers)) for pool, numbers in metrics.pools)
-
-
-_POD_GAUGES: Sequence[tuple[str, str, Callable[[PodStatus], float]]] = (
+_POD_GAUGES: Sequence[Row[PodStatus]] = (
     ("turnout_inflight_requests", "Dispatched and not finished, over all replicas.", lambda pod: pod.load.inflight),
     ("turnout_inflight_tokens", "Prompt and expected answer tokens of these.", lambda pod: pod.load.inflight_tokens),
     (
@@ -176,141 +185,54 @@ _POD_GAUGES: Sequence[tuple[str, str, Callable[[PodStatus], float]]] = (
     ),
 )
 
-
-def _pod_gauges(pods: Sequence[PodStatus], pools: Sequence[str]) -> Iterator[Family]:
-    for name, help_text, read in _POD_GAUGES:
-        yield Family(name, "gauge", help_text, _by_pod(name, pods, read))
-    sizes = Counter(pod.pool for pod in pods)
-    samples = [Sample("turnout_pool_pods", {"pool": pool}, sizes[pool]) for pool in pools]
-    yield Family("turnout_pool_pods", "gauge", "Pods that discovery finds; 0 also before its answer.", lambda: samples)
-
-
-def _by_pod(name: str, pods: Sequence[PodStatus], read: Callable[[PodStatus], float]) -> Callable[[], Iterable[Sample]]:
-    return lambda: (Sample(name, {"pool": pod.pool, "pod": str(pod.pod.id)}, read(pod)) for pod in pods)
-
-
-_PREFIX_TRUTH: Sequence[tuple[str, str, str, Callable[[PodAccuracy], float]]] = (
+_PREFIX_COUNTERS: Sequence[Row[PodAccuracy]] = (
     (
         "turnout_prefix_predicted_tokens",
-        "counter",
         "Prompt tokens the pod was expected to hold, where the engine reported what it held.",
-        lambda prefix_accuracy: prefix_accuracy.predicted,
+        lambda of: of.predicted,
     ),
-    (
-        "turnout_prefix_true_tokens",
-        "counter",
-        "Of the same prompts, what it held.",
-        lambda prefix_accuracy: prefix_accuracy.true,
-    ),
-    (
-        "turnout_prefix_error_tokens",
-        "counter",
-        "Sum of the differences, too high or too low.",
-        lambda prefix_accuracy: prefix_accuracy.error,
-    ),
+    ("turnout_prefix_true_tokens", "Of the same prompts, what it held.", lambda of: of.true),
+    ("turnout_prefix_error_tokens", "Sum of the differences, too high or too low.", lambda of: of.error),
+)
+
+_PREFIX_GAUGES: Sequence[Row[PodAccuracy]] = (
     (
         "turnout_prefix_trust_ratio",
-        "gauge",
         "Share of the pod's KV capacity that the prefix index keeps: learned from the differences.",
-        lambda prefix_accuracy: prefix_accuracy.trust,
+        lambda of: of.trust,
     ),
 )
 
+_REPLICA_GAUGES: Sequence[Row[Readings]] = (
+    ("turnout_view_age_seconds", "Age of what is known of other replicas.", lambda of: of.view_age_s()),
+    ("turnout_replicas", "Live replicas, this one included.", lambda of: of.replicas()),
+    ("turnout_prefix_index_bytes", "Memory the prefix index takes.", lambda of: of.prefix_index_bytes()),
+    ("turnout_prefix_index_blocks", "Blocks placed in the prefix index.", lambda of: of.prefix_index_blocks()),
+    ("turnout_client_connections", "Open client connections.", lambda of: of.client_connections()),
+    ("turnout_waiting_requests", "Requests that wait here for a saturated pool.", lambda of: of.waiting()),
+    ("turnout_active_requests", "Requests that came here and have not ended.", lambda of: of.active()),
+    ("turnout_pods_scraped", "Engines whose metrics this replica reads for all.", lambda of: of.pods_scraped()),
+    ("turnout_cold", "1 if it became ready before its warm-up was through.", lambda of: float(of.cold())),
+)
 
-def _prefix_truth(truths: Mapping[PodId, PodAccuracy]) -> Iterator[Family]:
-    pods = list(truths.items())
-    for name, kind, help_text, read in _PREFIX_TRUTH:
-        yield Family(name, kind, help_text, _by_truth(name + "_total" * (kind == "counter"), pods, read))
+_STATE_GAUGES: Sequence[Row[StoreHealth]] = (
+    ("turnout_state_connected", "1 while there is a link to the shared state.", lambda of: float(of.connected)),
+    ("turnout_state_warm", "1 once all that the others knew has been read.", lambda of: float(of.warm)),
+    ("turnout_state_strangers", "Live replicas of another fleet in the namespace.", lambda of: of.strangers),
+)
 
-
-def _by_truth(
-    name: str, pods: Sequence[tuple[PodId, PodAccuracy]], read: Callable[[PodAccuracy], float]
-) -> Callable[[], Iterable[Sample]]:
-    return lambda: (Sample(name, {"pod": str(pod)}, read(prefix_accuracy)) for pod, prefix_accuracy in pods)
-
-
-def _replica_gauges(readings: Readings) -> Iterator[Family]:
-    phase = readings.phase()
-    about = {"version": readings.version, "replica": readings.replica}
-    plain: Sequence[tuple[str, str, float]] = (
-        ("turnout_view_age_seconds", "Age of what is known of other replicas.", readings.view_age_s()),
-        ("turnout_replicas", "Live replicas, this one included.", readings.replicas()),
-        ("turnout_prefix_index_bytes", "Memory the prefix index takes.", readings.prefix_index_bytes()),
-        ("turnout_prefix_index_blocks", "Blocks placed in the prefix index.", readings.prefix_index_blocks()),
-        ("turnout_client_connections", "Open client connections.", readings.client_connections()),
-        ("turnout_waiting_requests", "Requests that wait here for a saturated pool.", readings.waiting()),
-        ("turnout_active_requests", "Requests that came here and have not ended.", readings.active()),
-        ("turnout_pods_scraped", "Engines whose metrics this replica reads for all.", readings.pods_scraped()),
-        ("turnout_cold", "1 if it became ready before its warm-up was through.", float(readings.cold())),
-    )
-    for name, help_text, value in plain:
-        yield Family(name, "gauge", help_text, _one(name, {}, value))
-    phases = [Sample("turnout_phase", {"phase": each.value}, float(each is phase)) for each in Phase]
-    yield Family("turnout_phase", "gauge", "1 for the phase the replica is in.", lambda: phases)
-    lasted = [Sample("turnout_phase_seconds", {"phase": each.value}, s) for each, s in readings.phase_s().items()]
-    yield Family("turnout_phase_seconds", "gauge", "Seconds in each phase that was reached.", lambda: lasted)
-    policies = [
-        Sample("turnout_policy_generation", {"pool": pool, "policy": policy}, generation)
-        for pool, (policy, generation) in readings.policies().items()
-    ]
-    yield Family("turnout_policy_generation", "gauge", "Generation of each pool's policy.", lambda: policies)
-    identities = [Sample("turnout_policy_digest", {"pool": pool}, n) for pool, n in readings.policy_digests().items()]
-    help_text = "Identity of each pool's record, as a number: the same on all replicas that have the same record."
-    yield Family("turnout_policy_digest", "gauge", help_text, lambda: identities)
-    alone = set(readings.policies_alone())
-    local = [Sample("turnout_policy_local", {"pool": pool}, float(pool in alone)) for pool in readings.policies()]
-    yield Family("turnout_policy_local", "gauge", "1 for a policy of this replica's own.", lambda: local)
-    gone = set(readings.policies_out())
-    out = [
-        Sample("turnout_policy_taken_out", {"pool": pool, "policy": policy}, float(pool in gone))
-        for pool, (policy, _) in readings.policies().items()
-    ]
-    help_text = "1 where the pool's policy failed too often, and another decides until one is set."
-    yield Family("turnout_policy_taken_out", "gauge", help_text, lambda: out)
-    yield Family(
-        "turnout_build_info", "gauge", "Version and replica; always 1.", _one("turnout_build_info", about, 1.0)
-    )
-
-
-_STATE: Sequence[tuple[str, str, str, Callable[[StoreHealth], float]]] = (
-    ("turnout_state_connected", "gauge", "1 while there is a link to the shared state.", lambda link: link.connected),
-    ("turnout_state_warm", "gauge", "1 once all that the others knew has been read.", lambda link: link.warm),
-    ("turnout_state_round_trips", "counter", "Exchanges with the server.", lambda link: link.round_trips),
-    ("turnout_state_sent_bytes", "counter", "Bytes sent to the server.", lambda link: link.bytes_sent),
-    ("turnout_state_received_bytes", "counter", "Bytes received from it.", lambda link: link.bytes_received),
-    ("turnout_state_reconnects", "counter", "Links made after the first.", lambda link: link.reconnects),
-    (
-        "turnout_state_lease_losses",
-        "counter",
-        "Times this replica had to register anew.",
-        lambda link: link.lease_losses,
-    ),
+_STATE_COUNTERS: Sequence[Row[StoreHealth]] = (
+    ("turnout_state_round_trips", "Exchanges with the server.", lambda of: of.round_trips),
+    ("turnout_state_sent_bytes", "Bytes sent to the server.", lambda of: of.bytes_sent),
+    ("turnout_state_received_bytes", "Bytes received from it.", lambda of: of.bytes_received),
+    ("turnout_state_reconnects", "Links made after the first.", lambda of: of.reconnects),
+    ("turnout_state_lease_losses", "Times this replica had to register anew.", lambda of: of.lease_losses),
     (
         "turnout_state_placements_dropped",
-        "counter",
         "Placements that no other replica gets: the server was away for too long.",
-        lambda link: link.placements_dropped,
+        lambda of: of.placements_dropped,
     ),
-    ("turnout_state_policies_put_back", "counter", "Policies that were put back.", lambda link: link.policies_put_back),
-    ("turnout_state_policies_given_up", "counter", "Policies given up here.", lambda link: link.policies_given_up),
-    ("turnout_state_unreadable", "counter", "Messages of others that could not be read.", lambda link: link.unreadable),
-    (
-        "turnout_state_strangers",
-        "gauge",
-        "Live replicas of another fleet in the namespace.",
-        lambda link: link.strangers,
-    ),
+    ("turnout_state_policies_put_back", "Policies that were put back.", lambda of: of.policies_put_back),
+    ("turnout_state_policies_given_up", "Policies given up here.", lambda of: of.policies_given_up),
+    ("turnout_state_unreadable", "Messages of others that could not be read.", lambda of: of.unreadable),
 )
-
-
-def _state(readings: Readings) -> Iterator[Family]:
-    link = readings.state()
-    for name, kind, help_text, read in _STATE:
-        yield Family(name, kind, help_text, _one(name + "_total" * (kind == "counter"), {}, float(read(link))))
-    unseen = [Sample("turnout_unseen_requests", {"pool": pool}, count) for pool, count in readings.unseen().items()]
-    help_text = "Dispatches of other replicas that the loads do not show yet (estimate)."
-    yield Family("turnout_unseen_requests", "gauge", help_text, lambda: unseen)
-
-
-def _one(name: str, labels: Labels, value: float) -> Callable[[], Iterable[Sample]]:
-    return lambda: [Sample(name, labels, value)]

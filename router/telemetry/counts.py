@@ -4,26 +4,14 @@ plain dicts at scrape time, because the loop adds to those between two pieces of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from prometheus_client.samples import Sample
 
 from router.telemetry.clusters import by_cluster
+from router.telemetry.family import Family
 from router.telemetry.metrics import Metrics
-
-Counts = Sequence[tuple[tuple[object, ...], int]]
-"""Label values and the count under them."""
-
-
-class LabelledCounter(NamedTuple):
-    """One counter."""
-
-    name: str
-    """Without `_total`."""
-    help_text: str
-    counts: Counts
-    labels: tuple[str, ...]
-    """In the order of the label values."""
-
 
 _Rows = Sequence[tuple[str, str, Callable[[Metrics], Mapping[Any, int]], tuple[str, ...]]]
 
@@ -101,15 +89,20 @@ _OF_TENANTS: _Rows = (
 """Shown from the first request of a tenant on."""
 
 
-def labelled(metrics: Metrics, clusters: Mapping[str, str]) -> Sequence[LabelledCounter]:
+def counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]:
     """All of them; `clusters` is by pool."""
     rows = (*_COUNTERS, *_OF_TENANTS) if metrics.tenants.requests else _COUNTERS
-    return (
-        *(LabelledCounter(name, words, list(read(metrics).items()), labels) for name, words, read, labels in rows),
-        LabelledCounter(
-            "turnout_cluster_requests",
-            "Requests answered by the cluster of their pool; `-` where it names none, or none was reached.",
-            list(by_cluster(metrics, clusters).items()),
-            ("cluster", "status_class"),
-        ),
-    )
+    for name, help_text, read, labels in rows:
+        yield _counter(name, help_text, read(metrics), labels)
+    help_text = "Requests answered by the cluster of their pool; `-` where it names none, or none was reached."
+    counts = by_cluster(metrics, clusters)
+    yield _counter("turnout_cluster_requests", help_text, counts, ("cluster", "status_class"))
+
+
+def _counter(name: str, help_text: str, counts: Mapping[Any, int], labels: tuple[str, ...]) -> Family:
+    rows = list(counts.items())
+    return Family(name, "counter", help_text, lambda: _samples(f"{name}_total", rows, labels))
+
+
+def _samples(name: str, rows: Sequence[tuple[Any, int]], labels: tuple[str, ...]) -> Iterator[Sample]:
+    return (Sample(name, dict(zip(labels, map(str, key), strict=True)), count) for key, count in rows)

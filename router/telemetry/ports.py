@@ -7,19 +7,28 @@ from collections.abc import Iterator, Sequence
 from prometheus_client.samples import Sample
 
 from router.ports.tls import PortTls
-from router.telemetry.collector import Family
+from router.telemetry.family import Family, Row, families_of
+
+_GAUGES: Sequence[Row[PortTls]] = (
+    (
+        "turnout_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate in use ends, Unix time.",
+        lambda port: port.expires_at,
+    ),
+    (
+        "turnout_tls_files_failing",
+        "1 while the files of the port cannot be used, and those read before are.",
+        lambda port: float(port.failing),
+    ),
+)
 
 
 def tls_families(ports: Sequence[PortTls]) -> Iterator[Family]:
     """Every family; none where no port speaks TLS."""
     if not ports:
         return
-    name = "turnout_tls_certificate_expiry_timestamp_seconds"
-    ends = [Sample(name, {"port": port.port}, port.expires_at) for port in ports]
-    yield Family(name, "gauge", "When the certificate in use ends, Unix time.", lambda: ends)
-    failing = [Sample("turnout_tls_files_failing", {"port": port.port}, float(port.failing)) for port in ports]
-    help_text = "1 while the files of the port cannot be used, and those read before are."
-    yield Family("turnout_tls_files_failing", "gauge", help_text, lambda: failing)
+    of_ports = [({"port": port.port}, port) for port in ports]
+    yield from families_of("gauge", _GAUGES, of_ports)
     refused = [
         Sample("turnout_tls_handshake_failures_total", {"port": port.port, "reason": reason}, count)
         for port in ports

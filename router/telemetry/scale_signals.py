@@ -7,9 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from prometheus_client.samples import Sample
-
-from router.telemetry.collector import Family
+from router.telemetry.family import Family, family
 from schedulers.ttft import outlook, start_in
 from schedulers.types import PodLoad
 from statesync.types import PodStatus
@@ -46,20 +44,26 @@ def families(
         if pod.well():
             by_pool[pod.pool].append(pod)
     rows = [(pool, backlogs.get(pool, PoolBacklog()), well) for pool, well in by_pool.items()]
-    yield _family(
+    yield family(
+        "gauge",
         "turnout_scale_signal_waiting_requests",
         "Requests that wait here for the pool.",
-        {pool: float(backlog.requests) for pool, backlog, _ in rows},
+        "pool",
+        [(pool, float(backlog.requests)) for pool, backlog, _ in rows],
     )
-    yield _family(
+    yield family(
+        "gauge",
         "turnout_scale_signal_backlog_seconds",
         "Time until a request that comes now is begun: the wait here, and that in the pods.",
-        {pool: backlog.seconds + engine_wait_s(well, now) for pool, backlog, well in rows},
+        "pool",
+        [(pool, backlog.seconds + engine_wait_s(well, now)) for pool, backlog, well in rows],
     )
-    yield _family(
+    yield family(
+        "gauge",
         "turnout_scale_signal_saturation_ratio",
         "Share of the pool's places that are taken, of its KV cache without a limit; above 1 while requests wait.",
-        {pool: saturation(well, backlog) for pool, backlog, well in rows},
+        "pool",
+        [(pool, saturation(well, backlog)) for pool, backlog, well in rows],
     )
 
 
@@ -83,8 +87,3 @@ def _start_in_s(load: PodLoad, now: float) -> float:
         return 0.0
     due, least = outlook(load.prefilling, load.prefill_work, load.head_since, load.pace_s, load.step_s)
     return start_in(due, least, now)
-
-
-def _family(name: str, help_text: str, values: Mapping[str, float]) -> Family:
-    samples = [Sample(name, {"pool": pool}, value) for pool, value in values.items()]
-    return Family(name, "gauge", help_text, lambda: samples)

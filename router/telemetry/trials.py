@@ -6,19 +6,19 @@ This file judges nothing: a `TrialReading` says whether its guard is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import NamedTuple
 
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
 
-from router.telemetry.collector import Family
+from router.telemetry.family import Family, Labels, Row, buckets, families_of, family
 from router.telemetry.metrics import ITL_BOUNDS_S, TTFT_BOUNDS_S
 from router.trials.durations import Counts, middle
 from router.trials.figures import ArmFigures, ShadowFigures, TrialReading
 
-_ARM_COUNTS: Sequence[tuple[str, str, Callable[[ArmFigures], int]]] = (
+_ARM_COUNTS: Sequence[Row[ArmFigures]] = (
     ("turnout_trial_requests", "Requests given to each arm of a canary.", lambda arm: arm.placed),
     ("turnout_trial_failures", "Of these, ended in a status of 500 or more or cut short.", lambda arm: arm.failures),
     ("turnout_trial_rejections", "Of these, the arm's policy had no pod for.", lambda arm: arm.rejections),
@@ -53,7 +53,7 @@ _ARM_DURATIONS = (
     ),
 )
 
-_SHADOW_COUNTS: Sequence[tuple[str, str, Callable[[ShadowFigures], int]]] = (
+_SHADOW_COUNTS: Sequence[Row[ShadowFigures]] = (
     (
         "turnout_shadow_compared",
         "Requests that a shadow and the policy that decides both picked for.",
@@ -63,49 +63,40 @@ _SHADOW_COUNTS: Sequence[tuple[str, str, Callable[[ShadowFigures], int]]] = (
     ("turnout_shadow_failures", "Picks at which a shadow failed.", lambda s: s.failures),
 )
 
+_SHADOW_RATIOS: Sequence[Row[ShadowFigures]] = (
+    (
+        "turnout_shadow_agreement_ratio",
+        "Share of these for which both picked the same pod.",
+        lambda s: s.agreed / s.compared,
+    ),
+)
+
 
 def families(trials: Sequence[TrialReading], rollbacks: Mapping[str, int]) -> Iterator[Family]:
     """Every family; those of trials that do not run have no samples."""
     arms = [
-        (trial.pool, name, figures)
+        ({"pool": trial.pool, "arm": name}, figures)
         for trial in trials
         if trial.has_canary
         for name, figures in (("baseline", trial.figures.baseline), ("canary", trial.figures.canary))
     ]
-    for name, help_text, read in _ARM_COUNTS:
-        counts = [Sample(f"{name}_total", {"pool": pool, "arm": arm}, read(of)) for pool, arm, of in arms]
-        yield _family(name, "counter", help_text, counts)
+    yield from families_of("counter", _ARM_COUNTS, arms)
     for histogram in _ARM_DURATIONS:
-        samples = [each for pool, arm, of in arms for each in _samples(histogram, {"pool": pool, "arm": arm}, of)]
-        yield _family(histogram.name, "histogram", histogram.help_text, samples)
-    broken = [Sample("turnout_trial_broken", {"pool": each.pool}, float(each.broken)) for each in trials]
-    yield _family("turnout_trial_broken", "gauge", "1 where a canary's guard is broken.", broken)
-    back = [Sample("turnout_trial_rollbacks_total", {"pool": pool}, count) for pool, count in rollbacks.items()]
-    yield _family("turnout_trial_rollbacks", "counter", "Canaries that this replica ended for all.", back)
-    yield from _shadows([(each.pool, each.figures.shadow) for each in trials if each.has_shadow])
+        yield Family(histogram.name, "histogram", histogram.help_text, partial(_samples, histogram, arms))
+    broken = [(each.pool, float(each.broken)) for each in trials]
+    yield family("gauge", "turnout_trial_broken", "1 where a canary's guard is broken.", "pool", broken)
+    help_text = "Canaries that this replica ended for all."
+    yield family("counter", "turnout_trial_rollbacks", help_text, "pool", rollbacks.items())
+    shadows = [({"pool": each.pool}, each.figures.shadow) for each in trials if each.has_shadow]
+    yield from families_of("counter", _SHADOW_COUNTS, shadows)
+    yield from families_of("gauge", _SHADOW_RATIOS, [each for each in shadows if each[1].compared])
 
 
-def _shadows(shadows: Sequence[tuple[str, ShadowFigures]]) -> Iterator[Family]:
-    for name, help_text, read in _SHADOW_COUNTS:
-        counts = [Sample(f"{name}_total", {"pool": pool}, read(of)) for pool, of in shadows]
-        yield _family(name, "counter", help_text, counts)
-    name, help_text = "turnout_shadow_agreement_ratio", "Share of these for which both picked the same pod."
-    agreed = [Sample(name, {"pool": pool}, of.agreed / of.compared) for pool, of in shadows if of.compared]
-    yield _family(name, "gauge", help_text, agreed)
-
-
-def _family(name: str, kind: str, help_text: str, samples: Iterable[Sample]) -> Family:
-    return Family(name, kind, help_text, lambda: samples)
-
-
-def _samples(of: _ArmHistogram, labels: dict[str, str], arm: ArmFigures) -> Iterator[Sample]:
-    """The arm's fine buckets in the bounds of the pool's histograms: off by no more than 2.5 % of a bound."""
-    counts, sum_s = of.read(arm)
-    totals = list(accumulate(_folded(counts, of.bounds)))
-    for edge, count in zip([*map(floatToGoString, of.bounds), "+Inf"], totals, strict=True):
-        yield Sample(f"{of.name}_bucket", {**labels, "le": edge}, count)
-    yield Sample(f"{of.name}_count", labels, totals[-1])
-    yield Sample(f"{of.name}_sum", labels, sum_s)
+def _samples(of: _ArmHistogram, arms: Sequence[tuple[Labels, ArmFigures]]) -> Iterator[Sample]:
+    """Each arm's fine buckets in the bounds of the pool's histograms: off by no more than 2.5 % of a bound."""
+    for labels, arm in arms:
+        counts, sum_s = of.read(arm)
+        yield from buckets(of.name, labels, of.bounds, list(accumulate(_folded(counts, of.bounds))), sum_s)
 
 
 def _folded(counts: Counts, bounds: Sequence[float]) -> list[int]:

@@ -13,7 +13,8 @@ from typing import Any, cast
 
 from router.control.parts import ControlParts
 from router.telemetry import kv_events, scale_signals, span_family, trials
-from router.telemetry.collector import Family, GatewayCollector
+from router.telemetry.collector import GatewayCollector
+from router.telemetry.family import Family
 from router.telemetry.metrics import Metrics
 from router.telemetry.ports import tls_families
 from router.trials.figures import ArmFigures, ShadowFigures, TrialFigures, TrialReading

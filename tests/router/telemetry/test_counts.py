@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from router.telemetry.counts import labelled
+from collections.abc import Mapping
+
+from router.telemetry.counts import counters
 from router.telemetry.metrics import Metrics
 
 
@@ -17,22 +19,21 @@ def counted() -> Metrics:
     return metrics
 
 
-def test_each_counter_has_a_value_for_each_label() -> None:
-    for name, _, counts, labels in labelled(counted(), {"near": "east"}):
-        for values, count in counts:
-            assert len(values) == len(labels), name
-            assert count >= 1
+def samples(metrics: Metrics, clusters: Mapping[str, str]) -> dict[str, list[tuple[dict[str, str], float]]]:
+    return {each.name: [(s.labels, s.value) for s in each.samples()] for each in counters(metrics, clusters)}
 
 
-def test_fall_backs_and_clusters_are_among_them() -> None:
-    by_name = {each.name: each for each in labelled(counted(), {"near": "east"})}
-    assert by_name["turnout_fallbacks"].counts == [(("near", "far", "no_pod"), 1)]
-    assert by_name["turnout_slo_requests"].counts == [(("near", "kept"), 1)]
-    assert by_name["turnout_cluster_requests"].counts == [(("east", "2xx"), 1)]
+def test_each_counter_is_shown_under_its_labels() -> None:
+    by_name = samples(counted(), {"near": "east"})
+    assert by_name["turnout_fallbacks"] == [({"from": "near", "to": "far", "reason": "no_pod"}, 1)]
+    assert by_name["turnout_slo_requests"] == [({"pool": "near", "result": "kept"}, 1)]
+    assert by_name["turnout_cluster_requests"] == [({"cluster": "east", "status_class": "2xx"}, 1)]
+    assert all(value >= 1 for rows in by_name.values() for _, value in rows)
 
 
 def test_later_counts_are_in_the_next_scrape() -> None:
     metrics = counted()
-    before = labelled(metrics, {})
+    before = {each.name: each for each in counters(metrics, {})}
     metrics.count_retry("far", "reset")
-    assert len({each.name: each for each in before}["turnout_retries"].counts) == 1
+    assert len(list(before["turnout_retries"].samples())) == 1
+    assert len(samples(metrics, {})["turnout_retries"]) == 2
