@@ -87,7 +87,8 @@ def failing_when_stuck() -> Iterator[None]:
         pytest.fail(str(error), pytrace=False)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+# Inside pytest's own wrappers: a skip that they do not see makes their end fail.
+@pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     with failing_when_stuck():
         for mark in item.iter_markers("needs"):

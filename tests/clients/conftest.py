@@ -16,10 +16,11 @@ import pytest
 
 from tests.fakes.gateway_process import GatewayProcess, config, running
 from tests.fakes.sim_process import SimPods, sim_pods
-from tests.fakes.waiting import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
+CLIENT_S = 200.0
+"""Limit in seconds for one client, in case it hangs: some read hundreds of modules before they begin."""
 
 
 class Clients(NamedTuple):
@@ -38,7 +39,7 @@ class Clients(NamedTuple):
             text=True,
             cwd=self.home,
             env={"PATH": os.environ["PATH"], "HOME": str(self.home), "NO_PROXY": "*", **environment},
-            timeout=DEADLINE_S,
+            timeout=CLIENT_S,
             check=False,
         )
         assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
@@ -57,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.clients)
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(900))
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.clients.conftest import Clients
+from tests.clients.conftest import CLIENT_S, Clients
 from tests.fakes.gateway_process import GatewayProcess, config, running
 from tests.fakes.programs import need
 from tests.fakes.sim_process import MODEL, SimPods
-from tests.fakes.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -124,7 +123,7 @@ def shown(url: str, home: Path) -> Shown:
         capture_output=True,
         text=True,
         check=True,
-        timeout=DEADLINE_S,
+        timeout=CLIENT_S,
     )
     found = [event.get("params", {}) for event in json.loads(log.read_text())["events"]]
     # The browser asks its maker's servers as well, but not on behalf of a page.

@@ -73,7 +73,7 @@ def test_the_gateways_file_is_valid() -> None:
 
 @pytest.mark.slow
 def test_for_its_duration_it_shows_several_pods_with_requests_and_no_failure() -> None:
-    done = subprocess.run([*COMMAND, "--duration", "3"], capture_output=True, text=True, timeout=DEADLINE_S)
+    done = subprocess.run([*COMMAND, "--duration", "6"], capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     last = [line for line in done.stdout.splitlines() if line.startswith("policy=prefix_aware")][-1]
     assert pods_with_requests(last) >= 2, done.stdout
