@@ -75,7 +75,8 @@ class SharedKeys:
     async def _put(self, key: KeyRecord, generation: int, by: str) -> KeyRecord:
         params: Mapping[str, object] = msgspec.to_builtins(key)
         name = RECORD + key.name
-        record = await self._store.put_policy(name, _KIND, params, if_generation=generation, at=self._wall(), by=by)
+        wanted = PolicyRecord(_KIND, params, at=self._wall(), by=by)
+        record = await self._store.put_policy(name, wanted, if_generation=generation)
         self.changed(name, record)
         return key
 

@@ -245,18 +245,8 @@ class PolicyController:
         if how.dry_run:
             return wanted
         try:
-            record = await self._store.put_policy(
-                pool,
-                wanted.name,
-                wanted.params,
-                if_generation=present.generation,
-                shadow=wanted.shadow,
-                canary=wanted.canary,
-                note=wanted.note,
-                restores=wanted.restores,
-                at=round(self._wall(), 3),
-                by=how.by,
-            )
+            made = wanted._replace(at=round(self._wall(), 3), by=how.by)
+            record = await self._store.put_policy(pool, made, if_generation=present.generation)
         except StoreUnavailable as error:
             raise StoreUnavailable(_UNCERTAIN.format(error)) from error
         self._swap(pool, record, built)

@@ -18,7 +18,6 @@ from statesync.errors import StaleGeneration, StateError, StoreUnavailable
 from statesync.owners import OwnerTable
 from statesync.shares import ShareAnswer, ShareAsk, ShareLedger
 from statesync.store.policy_copy import own_copy
-from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import POLICY_HISTORY, PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.store.redis.lease import weight
 from statesync.store.redis.presence import OwnPods, together
@@ -201,27 +200,13 @@ class MemoryStore:
         """The pool's last records, newest first; empty if none was ever set."""
         return [own_copy(record) for record in self._hub.history.get(pool, ())]
 
-    async def put_policy(
-        self,
-        pool: str,
-        name: str,
-        params: Mapping[str, object],
-        /,
-        *,
-        if_generation: int | None,
-        shadow: PolicyChoice | None = None,
-        canary: Canary | None = None,
-        note: str = "",
-        restores: int | None = None,
-        at: float = 0.0,
-        by: str = "",
-    ) -> PolicyRecord:
+    async def put_policy(self, pool: str, wanted: PolicyRecord, /, *, if_generation: int | None) -> PolicyRecord:
         """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration."""
         records = self._hub.history.setdefault(pool, deque(maxlen=POLICY_HISTORY))
         generation = records[0].generation if records else 0
         if if_generation is not None and if_generation != generation:
             raise StaleGeneration(f"pool {pool!r} is at generation {generation}, not {if_generation}")
-        record = own_copy(PolicyRecord(name, params, generation + 1, shadow, canary, note, restores, at, by))
+        record = own_copy(wanted._replace(generation=generation + 1))
         records.appendleft(record)
         # The newest one when the call is made: a listener's own change may have overtaken this one.
         self._call_others(lambda listener: listener.policy_changed(pool, own_copy(records[0])))

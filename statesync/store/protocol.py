@@ -42,8 +42,8 @@ class PolicyRecord(NamedTuple):
 
     name: str
     params: Mapping[str, object]
-    generation: int
-    """Starts at 1, grows by one with every change."""
+    generation: int = 0
+    """Starts at 1, grows by one with every change; the store gives it."""
     shadow: PolicyChoice | None = None
     """A policy that sees the same requests and decides none."""
     canary: Canary | None = None
@@ -194,22 +194,8 @@ class StateStore(Protocol):
     async def policy_history(self, pool: str, /) -> Sequence[PolicyRecord]:
         """The pool's last records, newest first, for a rollback; empty if none was set. Raises StoreUnavailable."""
 
-    async def put_policy(
-        self,
-        pool: str,
-        name: str,
-        params: Mapping[str, object],
-        /,
-        *,
-        if_generation: int | None,
-        shadow: PolicyChoice | None = None,
-        canary: Canary | None = None,
-        note: str = "",
-        restores: int | None = None,
-        at: float = 0.0,
-        by: str = "",
-    ) -> PolicyRecord:
-        """Compare-and-set of the whole record; fields that are not given are not in the new one.
+    async def put_policy(self, pool: str, wanted: PolicyRecord, /, *, if_generation: int | None) -> PolicyRecord:
+        """Compare-and-set of the whole record; returns it with the generation that it got, in place of its own.
 
         `if_generation=None` overwrites, 0 means 'only if none was ever set'. Raises StaleGeneration, StoreUnavailable.
         """

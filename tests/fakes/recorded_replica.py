@@ -124,18 +124,9 @@ async def _make_changes(store: RedisStore, until: Callable[[int], Any]) -> None:
     for pod, numbers in IDLE.items():
         store.announce(pod, numbers)
     await until(4)
-    await store.put_policy("default", PLAIN.name, PLAIN.params, if_generation=0)
-    await store.put_policy("chat", "p2c", {}, if_generation=None)
-    await store.put_policy(
-        "chat",
-        ON_TRIAL.name,
-        ON_TRIAL.params,
-        if_generation=1,
-        shadow=ON_TRIAL.shadow,
-        canary=ON_TRIAL.canary,
-        note=ON_TRIAL.note,
-        restores=ON_TRIAL.restores,
-    )
+    await store.put_policy("default", PLAIN, if_generation=0)
+    await store.put_policy("chat", PolicyRecord("p2c", {}), if_generation=None)
+    await store.put_policy("chat", ON_TRIAL, if_generation=1)
     await store.share_trial("chat", 2, NAME, FIGURES)
     await until(7)
 

@@ -17,7 +17,6 @@ from schedulers.types import PodId
 from statesync.discovery.changes import PodChange
 from statesync.errors import StateError, StoreUnavailable
 from statesync.shares import ShareAnswer, ShareAsk
-from statesync.store.policy_record import Canary, PolicyChoice
 from statesync.store.protocol import PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import TRIAL_TTL_S, RedisKeys
@@ -161,24 +160,9 @@ class RedisStore:
         session, link = self._linked()
         return await _asked(session.policies.read(link, pool))
 
-    async def put_policy(
-        self,
-        pool: str,
-        name: str,
-        params: Mapping[str, object],
-        /,
-        *,
-        if_generation: int | None,
-        shadow: PolicyChoice | None = None,
-        canary: Canary | None = None,
-        note: str = "",
-        restores: int | None = None,
-        at: float = 0.0,
-        by: str = "",
-    ) -> PolicyRecord:
+    async def put_policy(self, pool: str, wanted: PolicyRecord, /, *, if_generation: int | None) -> PolicyRecord:
         """Compare-and-set; see `StateStore.put_policy`. Raises StaleGeneration, StoreUnavailable."""
         session, link = self._linked()
-        wanted = PolicyRecord(name, params, 0, shadow, canary, note, restores, at, by)
         return await _asked(session.policies.put(link, pool, wanted, if_generation))
 
     async def share_trial(self, pool: str, generation: int, process: str, figures: bytes, /) -> Mapping[str, bytes]:

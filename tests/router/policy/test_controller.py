@@ -269,7 +269,7 @@ def test_a_change_of_a_named_generation_that_another_overtook_is_stale_and_nothi
 
     class Overtaken(MemoryStore):
         async def put_policy(self, *args: Any, **named: Any) -> PolicyRecord:
-            await right.put_policy("a", "round_robin", {}, if_generation=None)
+            await right.put_policy("a", PolicyRecord("round_robin", {}), if_generation=None)
             return await left.put_policy(*args, **named)
 
     with pytest.raises(StaleGeneration, match="at generation 1, not 0"):

@@ -80,7 +80,7 @@ def test_unnamed_stores_are_private() -> None:
         await two.start("two", diary)
         one.announce(A, InflightNumbers(1, 1, 1))
         one.placed(A, [1])
-        await one.put_policy("default", "p2c", {}, if_generation=None)
+        await one.put_policy("default", PolicyRecord("p2c", {}), if_generation=None)
         await settle()
         assert diary.lines == []
         assert await two.policy("default") is None
@@ -189,7 +189,7 @@ def test_history_and_placements_are_bounded() -> None:
         one, late, diary = MemoryStore("bounds"), MemoryStore("bounds"), Diary()
         await one.start("one", Diary())
         for generation in range(POLICY_HISTORY + 5):
-            await one.put_policy("a", "p2c", {}, if_generation=generation)
+            await one.put_policy("a", PolicyRecord("p2c", {}), if_generation=generation)
         for block in range(PLACEMENTS + 5):
             one.placed(A, [block])
         await settle()
@@ -313,7 +313,7 @@ def test_a_hub_ends_with_its_last_store() -> None:
     async def run() -> None:
         one = MemoryStore("mortal")
         await one.start("one", Diary())
-        await one.put_policy("a", "p2c", {}, if_generation=None)
+        await one.put_policy("a", PolicyRecord("p2c", {}), if_generation=None)
         await one.aclose()
         del one
         gc.collect()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from itertools import count
-from typing import Any
 
 import pytest
 
@@ -168,7 +167,7 @@ def test_a_replica_that_starts_later_gets_everything_before_start_returns(url: s
         left.announce(B, InflightNumbers(1, 10, 1))
         left.announce(B, InflightNumbers())
         left.placed(A, [1, 2])
-        await left.put_policy("default", "p2c", {"choices": 3}, if_generation=None)
+        await left.put_policy("default", PolicyRecord("p2c", {"choices": 3}), if_generation=None)
         await eventually(lambda: bool(right_listener.inflight and right_listener.placed and right_listener.policies))
         late, late_listener = open_store(url), RecordingListener()
         await late.start("late", late_listener)
@@ -246,9 +245,11 @@ def test_generations_start_at_one_and_every_pool_counts_its_own(url: str) -> Non
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
         params = {"seed": 7, "weights": {"load": 1.5}, "names": ["a"]}
-        assert await left.put_policy("a", "p2c", params, if_generation=0) == PolicyRecord("p2c", params, 1)
-        assert await right.put_policy("a", "random", {}, if_generation=1) == PolicyRecord("random", {}, 2)
-        assert (await right.put_policy("b", "random", {}, if_generation=None)).generation == 1
+        assert await left.put_policy("a", PolicyRecord("p2c", params), if_generation=0) == PolicyRecord(
+            "p2c", params, 1
+        )
+        assert await right.put_policy("a", PolicyRecord("random", {}), if_generation=1) == PolicyRecord("random", {}, 2)
+        assert (await right.put_policy("b", PolicyRecord("random", {}), if_generation=None)).generation == 1
         assert await left.policy("a") == PolicyRecord("random", {}, 2)
         assert await left.policy_history("a") == [PolicyRecord("random", {}, 2), PolicyRecord("p2c", params, 1)]
 
@@ -264,15 +265,14 @@ def test_a_record_is_put_and_received_whole_and_the_next_one_starts_empty(url: s
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
         note = "why, and in ümlauts"
-        beside: Any = {"shadow": shadow, "canary": canary, "note": note, "restores": 0}
-        put = await left.put_policy("a", "p2c", {}, if_generation=0, **beside)
+        put = await left.put_policy("a", PolicyRecord("p2c", {}, 0, shadow, canary, note, 0), if_generation=0)
         assert put == PolicyRecord("p2c", {}, 1, shadow, canary, note, 0)
         await eventually(lambda: right_listener.policies == {"a": put})
         late, late_listener = open_store(url), RecordingListener()
         await late.start("late", late_listener)
         await late.aclose()
         assert late_listener.policies == {"a": put}
-        bare = await right.put_policy("a", "p2c", {}, if_generation=1)
+        bare = await right.put_policy("a", PolicyRecord("p2c", {}), if_generation=1)
         assert bare == PolicyRecord("p2c", {}, 2)
         assert await left.policy_history("a") == [bare, put]
 
@@ -284,11 +284,11 @@ def test_a_stale_generation_changes_nothing(url: str) -> None:
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
         with pytest.raises(StaleGeneration, match="generation 0"):
-            await left.put_policy("a", "p2c", {}, if_generation=3)
-        await left.put_policy("a", "p2c", {}, if_generation=None)
+            await left.put_policy("a", PolicyRecord("p2c", {}), if_generation=3)
+        await left.put_policy("a", PolicyRecord("p2c", {}), if_generation=None)
         for stale in (0, 2):
             with pytest.raises(StaleGeneration, match="generation 1"):
-                await right.put_policy("a", "random", {}, if_generation=stale)
+                await right.put_policy("a", PolicyRecord("random", {}), if_generation=stale)
         assert await right.policy("a") == PolicyRecord("p2c", {}, 1)
 
     play(url, scene)
@@ -298,7 +298,7 @@ def test_of_replicas_that_compare_and_set_at_once_one_wins(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
-        tries = [store.put_policy("a", "p2c", {}, if_generation=0) for store in (left, right) * 5]
+        tries = [store.put_policy("a", PolicyRecord("p2c", {}), if_generation=0) for store in (left, right) * 5]
         outcomes = await asyncio.gather(*tries, return_exceptions=True)
         assert sum(isinstance(outcome, PolicyRecord) for outcome in outcomes) == 1
         assert sum(isinstance(outcome, StaleGeneration) for outcome in outcomes) == 9
@@ -310,8 +310,8 @@ def test_a_new_policy_is_received_by_the_others(url: str) -> None:
     async def scene(
         left: StateStore, left_listener: RecordingListener, right: StateStore, right_listener: RecordingListener
     ) -> None:
-        await left.put_policy("a", "p2c", {"choices": 2}, if_generation=None)
-        await left.put_policy("a", "p2c", {"choices": 4}, if_generation=1)
+        await left.put_policy("a", PolicyRecord("p2c", {"choices": 2}), if_generation=None)
+        await left.put_policy("a", PolicyRecord("p2c", {"choices": 4}), if_generation=1)
         await eventually(lambda: "a" in right_listener.policies and right_listener.policies["a"].generation == 2)
         assert right_listener.policies["a"].params == {"choices": 4}
         assert left_listener.policies == {}
@@ -325,7 +325,7 @@ def test_a_returned_record_is_a_copy(url: str) -> None:
     ) -> None:
         names = ["a"]
         choice = PolicyChoice("p2c", {"names": names})
-        await left.put_policy("a", *choice, if_generation=None, shadow=choice, canary=Canary(choice, 5.0))
+        await left.put_policy("a", PolicyRecord(*choice, 0, choice, Canary(choice, 5.0)), if_generation=None)
         names.append("b")
         kept = PolicyChoice("p2c", {"names": ["a"]})
         assert await right.policy("a") == PolicyRecord(*kept, 1, kept, Canary(kept, 5.0))

@@ -131,8 +131,8 @@ async def stored(store: RedisStore, pool: str) -> PolicyRecord | None:
 
 def test_a_policy_that_the_server_lost_is_put_back_and_its_newer_one_stays(server: RedisServer) -> None:
     async def scene(store: RedisStore, listener: RecordingListener, admin: RespConnection) -> None:
-        await store.put_policy("lost", "p2c", {}, if_generation=0)
-        await store.put_policy("newer", "p2c", {}, if_generation=0)
+        await store.put_policy("lost", PolicyRecord("p2c", {}), if_generation=0)
+        await store.put_policy("newer", PolicyRecord("p2c", {}), if_generation=0)
         newer = b'{"generation":9,"name":"random","params":{},"v":1}'
         known = (("RPUSH", "{turnout}:policy:newer", newer), ("SADD", "{turnout}:pools", "newer"))
         await admin.pipeline([("MULTI",), ("FLUSHALL",), *known, ("EXEC",)])

@@ -145,7 +145,7 @@ async def agree(
     await eventually(lambda: right_seen.inflight.get("left", {}).get(A) == SHARE._replace(dispatched=99))
     await eventually(lambda: (A, (7, 8)) in right_seen.placed)
     await eventually(lambda: left_seen.reports.get(B) == EngineReport(queued=3))
-    record = await right.put_policy("default", "random", {}, if_generation=None)
+    record = await right.put_policy("default", PolicyRecord("random", {}), if_generation=None)
     await eventually(lambda: left_seen.policies.get("default") == record)
     shared = await left.share_trial("default", 1, "left", b"figures")
     assert shared["left"] == b"figures"
@@ -167,7 +167,7 @@ def survives(server: RedisServer, damage: Damage, caplog: pytest.LogCaptureFixtu
     ) -> None:
         left_seen.pages = right_seen.pages = [page(A, 1, 2)]
         left.announce(A, SHARE)
-        await left.put_policy("default", "p2c", {}, if_generation=None)
+        await left.put_policy("default", PolicyRecord("p2c", {}), if_generation=None)
         await eventually(lambda: "left" in right_seen.inflight and "default" in right_seen.policies)
         with client(server) as admin:
             damage(admin)

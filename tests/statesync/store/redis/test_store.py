@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from schedulers.types import PodId
-from statesync.store.protocol import SyncConfig
+from statesync.store.protocol import PolicyRecord, SyncConfig
 from statesync.store.redis.connection import ServerAddress
 from statesync.store.redis.keys import LOG_TTL_S, REPORT_TTL_S
 from statesync.store.redis.locate import FixedServer
@@ -68,7 +68,7 @@ def test_scripts_that_the_server_forgot_are_sent_again(server: RedisServer) -> N
             left.placed(A, [1])
             await eventually(lambda: bool(right_listener.placed))
             admin.script_flush()
-            assert (await left.put_policy("default", "p2c", {}, if_generation=0)).generation == 1
+            assert (await left.put_policy("default", PolicyRecord("p2c", {}), if_generation=0)).generation == 1
         assert right_listener.placed == [(A, (1,))]
         assert left.health().reconnects == left.health().lease_losses == 0
 
@@ -119,7 +119,7 @@ def test_every_key_has_the_documented_prefix_and_ttl(server: RedisServer) -> Non
     ) -> None:
         left_listener.pages = right_listener.pages = [page(A, 1, 2)]
         left.report(A, EngineReport(queued=1))
-        await left.put_policy("default", "p2c", {}, if_generation=None)
+        await left.put_policy("default", PolicyRecord("p2c", {}), if_generation=None)
         left.announce(A, InflightNumbers(1, 1, 1, 1))
         left.placed(A, [1])
         lease_ms, day_ms = int(4 * STEADY.lease_s * 1000), LOG_TTL_S * 1000
