@@ -15,7 +15,7 @@ import yaml
 from router.plugins.loading import digest_of
 from schedulers.guard import GuardLimits
 from statesync.store.protocol import POLICY_HISTORY
-from tests.fakes.gateway_process import config, pool, running
+from tests.fakes.gateway_process import PATIENT_PLUGINS, config, pool, running
 from tests.fakes.sim_process import SimPods
 from tests.fakes.trial_load import NO_LATENCY_LIMITS, Load
 from tests.fakes.waiting import wait_for
@@ -89,6 +89,7 @@ def test_the_commands_work_in_the_order_they_are_given(sims: SimPods, tmp_path: 
     sections = yaml.safe_load(text)
     for section, key in (("plugins", "directory"), ("recording", "path")):
         sections[section][key] = str(tmp_path / sections[section][key])
+    sections["plugins"] |= PATIENT_PLUGINS
     settings = config((), pools=[pool("default", sims.urls, policy={"name": "least_load"})], **sections)
     with running(settings, tmp_path / "gateway") as gateway, Load([gateway.port]) as load:
         wait_for("traffic is recorded", lambda: _lines(tmp_path / "traffic.jsonl") > 50)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from router.plugins.loading import digest_of
-from tests.fakes.gateway_process import GatewayProcess, config, pool, running
+from tests.fakes.gateway_process import PATIENT_PLUGINS, GatewayProcess, config, pool, running
 from tests.fakes.leaks import CANARY, leaks, leaks_in_files
 from tests.fakes.otlp_receiver import OtlpReceiver, otlp_receiver
 from tests.fakes.sim_process import MODEL, SimPods
@@ -135,7 +135,7 @@ def scene(sims: SimPods, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
             logging={"format": "json", "level": "debug", "access": True},
             telemetry={"otlp_endpoint": receiver.url, "sample_ratio": 1.0},
             recording={"path": str(files / "traffic.jsonl")},
-            plugins={"directory": str(plugins), "interval_s": 0.1},
+            plugins=PATIENT_PLUGINS | {"directory": str(plugins), "interval_s": 0.1},
         )
         with running(settings, files) as gateway:
             gateway.control.headers["authorization"] = f"Bearer {CONTROL}"
@@ -190,7 +190,7 @@ def crash_a_policy(scene: Scene) -> None:
         assert not [each for each in shown if each["problem"] not in ("", "is being checked")], shown
         return scene.control("PUT", "/admin/pools/default/policy", json={"policy": name}).status_code == 200
 
-    wait_for("the plugin is the policy", offered)
+    wait_for("the plugin is the policy", offered, 2 * DEADLINE_S)
     scene.ask(max_tokens=STRANGE, x_session_id=SESSION)
     wait_for("the failure is logged", lambda: "cannot place" in scene.gateway.log.read_text())
 

@@ -29,6 +29,7 @@ PATIENT_HEALTH: Final[dict[str, float]] = {"timeout_s": DEADLINE_S}
 PATIENT_TIMEOUTS: Final[dict[str, float]] = {"connect_s": DEADLINE_S, "client_header_s": DEADLINE_S}
 PATIENT_SYNC: Final[dict[str, float]] = {"timeout_s": 30.0, "lease_s": 60.0}
 PATIENT_GUARD: Final[dict[str, float]] = {"slow_s": 5.0, "stuck_s": 10.0}
+PATIENT_PLUGINS: Final[dict[str, float]] = {"check_timeout_s": DEADLINE_S}
 """These sections with patient limits, for tests that set other fields of them."""
 
 
