@@ -174,9 +174,11 @@ def test_eight_replicas_keep_limits_as_one_would_whatever_becomes_of_redis(tmp_p
         for part in (calm, swapped, hung, gone):
             assert {each.status for each in part} <= {200, 429}, Counter(each.status for each in part)
         kept(account(TENANTS, fleet.crowd.asked))
-        assert revoked_s <= 1.0
+        # Pushed, it takes milliseconds. Without, each of the eight would read it within a third of a lease, 3.3 s.
+        assert revoked_s <= 2.0
         for found, usual in zip(medians([*hung, *gone]), medians([*calm, *swapped]), strict=True):
-            assert found <= 2 * usual + 0.1, "no request waits for Redis"
+            # One that did would wait for `sync.timeout_s`, 5 s. The machine may be busier than it was before.
+            assert found <= 2 * usual + 2.0, "no request waits for Redis"
         for row in account(TENANTS, [*calm, *swapped]):
             got = row.mean if row.of.kind == STREAMS else row.admitted
             assert got >= 0.4 * row.most, row
