@@ -1,7 +1,7 @@
 """`turnout demo`: simulated engines, a gateway, traffic and a live view on one machine, with nothing to install.
 
 Engines and traffic run on this process's event loop; the gateway is a separate process, started as a user starts it.
-Ctrl-C or SIGTERM ends all of it. `fleet_view.py` renders the view.
+Ctrl-C, SIGTERM or the end of its terminal ends all of it. `fleet_view.py` renders the view.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ async def run(demo: Demo) -> int:
             ending.set()
             task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end)
     try:
         await everything(demo, end)

@@ -83,7 +83,7 @@ def test_for_its_duration_it_shows_several_pods_with_requests_and_no_failure() -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_and_its_gateway(demo: subprocess.Popen[str], number: signal.Signals) -> None:
     assert demo.stdout is not None
     while pods_with_requests(demo.stdout.readline()) < 2:
@@ -141,3 +141,21 @@ def test_on_a_terminal_it_draws_one_screen_and_gives_the_terminal_back() -> None
     enter, leave = b"\x1b[?1049h", b"\x1b[?1049l"
     assert shown.count(enter) == shown.count(leave) == 1
     assert b"prefix_aware" in shown
+
+
+@pytest.mark.slow
+def test_it_ends_with_its_gateway_when_its_terminal_is_closed() -> None:
+    leader, follower = pty.openpty()
+    shown = b""
+    with started(stdin=follower, stdout=follower, stderr=follower) as process:
+        os.close(follower)
+        try:
+            while b"Ctrl-C ends" not in shown:
+                shown += os.read(leader, 65536)
+            own = list(family(process.pid, stats()))
+        finally:
+            os.close(leader)
+        process.send_signal(signal.SIGHUP)  # the kernel's part where the terminal is the controlling one
+        process.wait(DEADLINE_S)
+    assert len(own) >= 2, "the gateway is a process of its own"
+    assert not running(own)
