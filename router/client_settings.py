@@ -3,7 +3,7 @@ Knows no pod and no engine."""
 
 from __future__ import annotations
 
-from router.upstream_settings import Section
+from statesync.settings import Section
 
 
 class PathSettings(Section, frozen=True):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from router.client_settings import ServerTls
-from router.upstream_settings import Section
+from statesync.settings import Section
 
 ROLES: Final = ("read", "operate")
 """What a token is good for: to look, or to look and to change."""

@@ -3,7 +3,7 @@ files. `settings.py` has the rest. Values only."""
 
 from __future__ import annotations
 
-from router.upstream_settings import Section
+from statesync.settings import Section
 
 
 class PolicySpec(Section, frozen=True):

@@ -29,8 +29,11 @@ from router.upstream_settings import KvEvents as KvEvents
 from router.upstream_settings import PoolService as PoolService
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream
-from router.upstream_settings import Section as Section
-from router.upstream_settings import UpstreamTls as UpstreamTls
+from statesync.settings import Health as Health
+from statesync.settings import Scrape as Scrape
+from statesync.settings import Section as Section
+from statesync.settings import Sync as Sync
+from statesync.settings import UpstreamTls as UpstreamTls
 
 AFFINITIES: Final = ("prefer", HOLD := "hold")
 KINDS: Final = (LLM := "llm", HTTP := "http", GRPC := "grpc")
@@ -99,46 +102,6 @@ class Retries(Section, frozen=True):
     """Retries allowed as a share of recent requests, so that an outage is not multiplied."""
     budget_min: int = 10
     """Retries a second that are always allowed."""
-
-
-class Health(Section, frozen=True):
-    """Active probes, passive outcomes, and the ejection of pods."""
-
-    path: str = ""
-    """Path that answers 2xx while a pod is well; empty: each engine's own."""
-    interval_s: float = 5.0
-    """Between two probes of a pod."""
-    timeout_s: float = 2.0
-    """A probe without an answer after this has failed."""
-    failures: int = 2
-    """Consecutive failed probes that take a pod out."""
-    successes: int = 1
-    """Consecutive good probes that bring it back."""
-    eject_failures: int = 3
-    """Consecutive failed requests that eject a pod."""
-    eject_s: float = 5.0
-    """First ejection; doubles each time up to `eject_max_s`."""
-    eject_max_s: float = 120.0
-    """The longest ejection."""
-    max_ejected_ratio: float = 0.5
-    """Never more than this share of a pool at once, nor its last pod. Pods that fail beyond it are kept: they get
-    requests, and `turnout pods`, metrics and alerts show that they fail."""
-
-
-class Scrape(Section, frozen=True):
-    """Reading the engines' own metrics."""
-
-    path: str = ""
-    """Path of the metrics, `:8002/metrics` on another port of the pod; empty: each engine's own."""
-    interval_s: float = 1.0
-    """Between two readings of a pod, by one of the replicas."""
-    timeout_s: float = 2.0
-    """A reading that takes longer is given up."""
-    max_per_s: float = 50.0
-    """With many pods the interval stretches, so that scraping stays cheap."""
-    models_interval_s: float = 0.5
-    """Between two readings of a pod's /v1/models, by one of the replicas; it stretches above 200 readings a second. An
-    adapter that is loaded or unloaded at the pod is noticed within it."""
 
 
 class Drain(Section, frozen=True):
@@ -249,23 +212,6 @@ class Prefix(Section, frozen=True):
     """Memory of the index; the placements that were used least recently go first."""
     default_kv_tokens: int = 500000
     """Capacity assumed of a pod that does not report its own."""
-
-
-class Sync(Section, frozen=True):
-    """How replicas synchronise through a shared `state`. Without effect with memory://."""
-
-    interval_s: float = 0.002
-    """Changes within this time are sent together; the first after a pause is sent at once. A change that only lowers a
-    pod's load waits for a dispatch to be sent with, up to four times as long. At least 0.05 while no other replica is
-    alive."""
-    lease_s: float = 5.0
-    """A replica that has not renewed its lease for this long is gone, and its requests in flight are not counted."""
-    timeout_s: float = 1.0
-    """For connecting and for each reply; then the connection is closed and opened again, with backoff."""
-    namespace: str = "turnout"
-    """Replicas with the same namespace see each other; it is part of every key."""
-    checkpoint_s: float = 30.0
-    """Between two checkpoints of the prefix index."""
 
 
 class Recording(Section, frozen=True):

@@ -2,27 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A section of the file: immutable, keyword-only, strict."""
-
-
-class UpstreamTls(Section, frozen=True):
-    """TLS to the pods of one pool. The files are read again when they change. Where this section is present, even
-    empty, pods whose address names no scheme speak TLS, such as those that discovery finds."""
-
-    ca_file: str = ""
-    """Authorities that pods' certificates may come from, PEM; empty: the system's."""
-    cert_file: str = ""
-    """The gateway's own certificate, PEM, for pods that ask for one."""
-    key_file: str = ""
-    """Its key, without a passphrase; empty: it is in `cert_file`."""
-    server_name: str = ""
-    """The name that the pods' certificates have, also sent as SNI; empty: the host of each pod's address."""
-    verify: bool = True
-    """`false` accepts every certificate, so that any server at the address gets the requests."""
+from statesync.settings import Section, UpstreamTls
 
 
 class PoolUpstream(Section, frozen=True):

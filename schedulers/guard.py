@@ -11,18 +11,6 @@ from typing import NamedTuple
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
 
 
-class GuardLimits(NamedTuple):
-    """How often a policy may fail before it is taken out."""
-
-    failures: int = 5
-    """Failures within `window_s` that take the policy out."""
-    window_s: float = 10.0
-    slow_s: float = 0.05
-    """A pick that takes longer counts as a failure, though its answer is used."""
-    stuck_s: float = 0.25
-    """A pick that takes longer is broken off, unless the policy is built in."""
-
-
 class Failure(NamedTuple):
     """One failure of a policy."""
 
@@ -84,18 +72,20 @@ def is_sound(answer: Rejection) -> bool:
 class Strikes:
     """Counts the failures of one policy; the clock is the caller's."""
 
-    def __init__(self, limits: GuardLimits) -> None:
-        self._limits = limits
-        self._at: deque[float] = deque(maxlen=limits.failures)
+    def __init__(self, most: int, window_s: float) -> None:
+        """`most` failures within `window_s` take the policy out."""
+        self._most = most
+        self._window_s = window_s
+        self._at: deque[float] = deque(maxlen=most)
 
     def add(self, now: float) -> bool:
         """Count one; True if the limit is reached."""
         self._at.append(now)
-        return len(self._at) == self._limits.failures and now - self._at[0] <= self._limits.window_s
+        return len(self._at) == self._most and now - self._at[0] <= self._window_s
 
     def words(self, last: Failure) -> str:
         """Why the policy is out."""
-        return f"{self._limits.failures} failures within {self._limits.window_s:g} s, the last: it {last.words}"
+        return f"{self._most} failures within {self._window_s:g} s, the last: it {last.words}"
 
 
 def _short(thing: object) -> str:

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from schedulers.params import describe
 from schedulers.registry import BUILT_IN
 
-ROUTER = Path(__file__).resolve().parents[1] / "router"
-SOURCES = tuple(ROUTER / f"{part}settings.py" for part in ("upstream_", "client_", "control_", "policy_", ""))
+ROOT = Path(__file__).resolve().parents[1]
+_OF_ROUTER = ("upstream_", "client_", "control_", "policy_", "")
+SOURCES = (ROOT / "statesync/settings.py", *(ROOT / f"router/{part}settings.py" for part in _OF_ROUTER))
 
 HEAD = """\
 # Configuration

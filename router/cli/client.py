@@ -12,10 +12,11 @@ import httpx
 import msgspec
 
 from router.config.environment import TOKEN_VARIABLE
-from statesync.engines.tls import BadTlsFiles, TlsFiles, make_context
+from statesync.engines.tls import BadTlsFiles, make_context
+from statesync.settings import UpstreamTls
 
 _TIMEOUT_S = 10.0
-_NO_FILES = TlsFiles()
+_NO_FILES = UpstreamTls()
 _T = TypeVar("_T")
 
 
@@ -27,7 +28,7 @@ class ControlClient:
     """Requests to one replica's control port."""
 
     def __init__(
-        self, url: str, environ: Mapping[str, str], tls: TlsFiles = _NO_FILES, *, token_file: str = ""
+        self, url: str, environ: Mapping[str, str], tls: UpstreamTls = _NO_FILES, *, token_file: str = ""
     ) -> None:
         """`url` as `http://host:port`, or just `host:port`; `tls` is for `https://`. The token comes from the file, or
         without one from TURNOUT_CONTROL_TOKEN."""

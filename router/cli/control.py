@@ -14,7 +14,7 @@ import msgspec
 from router.address import parse_listen
 from router.cli.serve_flags import UsageError
 from router.config.environment import CONTROL_VARIABLE, TOKEN_VARIABLE
-from statesync.engines.tls import TlsFiles
+from statesync.settings import UpstreamTls
 
 if TYPE_CHECKING:
     from router.cli.client import ControlClient
@@ -49,7 +49,8 @@ def control(given: argparse.Namespace) -> Iterator[ControlClient]:
             raise UsageError(
                 f"--control: {given.control!r} is not a URL or host:port, such as 127.0.0.1:{given.control}"
             )
-        tls = TlsFiles(given.ca_file or "", given.cert_file or "", given.key_file or "")
+        ca_file, cert_file, key_file = given.ca_file or "", given.cert_file or "", given.key_file or ""
+        tls = UpstreamTls(ca_file=ca_file, cert_file=cert_file, key_file=key_file)
         url = given.control or control_url(os.environ)
         with ControlClient(url, os.environ, tls, token_file=given.token_file) as client:
             yield client

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 
 from router.config.problems import Path, Problem
-from router.settings import KvEvents, Pool, PoolUpstream, Settings, UpstreamTls
+from router.settings import KvEvents, Pool, PoolUpstream, Settings
 from statesync.discovery.address import is_base, parse
 from statesync.engines.access import HEADER_VALUE, fixed_key, followed_key
 from statesync.engines.presets import ENGINES, PRESETS, preset_of
-from statesync.engines.tls import BadTlsFiles, TlsFiles, make_context
+from statesync.engines.tls import BadTlsFiles, make_context
 from statesync.errors import DiscoveryError
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -35,11 +35,6 @@ _FRAMING = frozenset(
     ("connection", "content-length", "transfer-encoding", "te", "trailer", "upgrade", "expect", "keep-alive")
 )
 """Headers that the gateway sets or ends; `x-request-id` is its own, too."""
-
-
-def tls_files(tls: UpstreamTls, protocol: str = "http/1.1") -> TlsFiles:
-    """The settings as the engines' package takes them."""
-    return TlsFiles(tls.ca_file, tls.cert_file, tls.key_file, tls.server_name, tls.verify, protocol)
 
 
 def api_key(upstream: PoolUpstream, environ: Mapping[str, str]) -> Callable[[], str] | None:
@@ -135,7 +130,7 @@ def _tls(pool: Pool, path: Path) -> Iterator[Problem]:
     if tls is None:
         return
     try:
-        make_context(tls_files(tls))
+        make_context(tls)
     except BadTlsFiles as error:
         yield Problem((*path, error.field), str(error))
     if not tls.verify:

@@ -8,8 +8,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from router.policy_settings import PolicyGuard
 from router.telemetry.metrics import Metrics
-from schedulers.guard import Failure, GuardLimits, Strikes, slow
+from schedulers.guard import Failure, Strikes, slow
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Rejection, RequestInfo
 
@@ -35,7 +36,7 @@ class PolicyCircuitBreaker:
         safe: Scheduler,
         metrics: Metrics,
         clock: Callable[[], float],
-        limits: GuardLimits | None = None,
+        limits: PolicyGuard | None = None,
         *,
         on_taken_out: Sequence[OnTakenOut] = (),
         on_failure: Sequence[OnFailure] = (),
@@ -45,7 +46,7 @@ class PolicyCircuitBreaker:
         Each of `on_taken_out` and `on_failure` is called in order, on the event loop, during the request that failed.
         """
         self.safe = safe
-        self.limits = limits or GuardLimits()
+        self.limits = limits or PolicyGuard()
         self._metrics = metrics
         self._clock = clock
         self._records: dict[tuple[str, str], _Record] = {}
@@ -74,7 +75,7 @@ class PolicyCircuitBreaker:
         record = self._records.get(key)
         if record is None or record.scheduler is not scheduler:
             # A policy that an operator sets again is a new object, whose count starts at zero.
-            record = self._records[key] = _Record(scheduler, Strikes(self.limits))
+            record = self._records[key] = _Record(scheduler, Strikes(self.limits.failures, self.limits.window_s))
         if not record.strikes.add(self._clock()):
             _log.warning("pool %s: policy %s %s; %s decides", pool, scheduler.name, failure.words, self.safe.name)
         elif scheduler.name != self.safe.name and self._out.get(key) is not scheduler:

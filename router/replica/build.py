@@ -50,15 +50,9 @@ from router.policy.controller import PolicyController
 from router.policy.model import ChangeOptions
 from router.policy.offers import PluginOffers
 from router.replica.config_mapping import (
-    guard_limits,
-    health_config,
-    model_read_config,
     pool_access,
-    probe_config,
     request_limits_s,
-    scrape_config,
     session_pools,
-    sync_config,
 )
 from router.replica.kv_events import open_feedback, open_index, open_reader
 from router.replica.observers import open_observers
@@ -149,7 +143,7 @@ def build(
 
 def _state(core: CoreParts) -> StateParts:
     settings = core.settings
-    store = open_store(settings.state, sync_config(settings))
+    store = open_store(settings.state, settings.sync)
     # An announcement that no replica receives would still cost 1.5 us a request.
     announce, age_s = (store.announce, store.age_s) if store.shared else (None, None)
     prefix = open_index(settings)
@@ -179,19 +173,17 @@ def _pods(core: CoreParts, state: StateParts, network: NetworkParts) -> PodParts
     settings, view, routes = core.settings, state.view, network.routes
     updates = PodUpdates(view, state.prefix, state.prefix_accuracy, routes, network.upstream, core.metrics)
     fallbacks = {pool.name: pool.fallback for pool in settings.pools if pool.fallback}
-    health = HealthTracker(
-        health_config(settings.health), updates.on_health, fallbacks=fallbacks, on_kept=updates.on_kept
-    )
+    health = HealthTracker(settings.health, updates.on_health, fallbacks=fallbacks, on_kept=updates.on_kept)
     accesses = network.accesses
-    prober = Prober(probe_config(settings.health), health, accesses, state.store, clock=core.clock)
-    models = ModelReader(model_read_config(settings.scrape), updates.on_models, state.store, accesses, clock=core.clock)
+    prober = Prober(settings.health, health, accesses, state.store, clock=core.clock)
+    models = ModelReader(settings.scrape, updates.on_models, state.store, accesses, clock=core.clock)
 
     def restarted(pod: PodId) -> None:
         updates.on_restart(pod)
         models.restarted(pod)
 
     listener = ScrapeListener(updates.on_report, restarted)
-    scraper = Scraper(scrape_config(settings.scrape), listener, state.store, accesses, clock=core.clock)
+    scraper = Scraper(settings.scrape, listener, state.store, accesses, clock=core.clock)
     held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
     homes = SessionHomes(view, core.clock, held, routes.lacks) if held else None
     kv_events = open_reader(settings, state.prefix, core.clock)
@@ -218,7 +210,7 @@ def _policy(core: CoreParts, store: StateStore) -> PolicyParts:
         safe,
         core.metrics,
         core.clock,
-        guard_limits(settings.policy_guard),
+        settings.policy_guard,
         on_taken_out=[
             lambda pool, scheduler, why: controller.take_out(pool, scheduler, safe, why),
             trials.policy_taken_out,

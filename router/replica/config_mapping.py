@@ -5,57 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from router.config.upstream_checks import api_key, tls_files
-from router.settings import GRPC, HOLD, LLM, Health, PolicyGuard, Pool, Scrape, Settings, Timeouts
-from schedulers.guard import GuardLimits
+from router.config.upstream_checks import api_key
+from router.settings import GRPC, HOLD, LLM, Pool, Settings, Timeouts
 from statesync.discovery.source import PodTemplate
 from statesync.engines.access import Check, PoolAccess
-from statesync.engines.health import HealthConfig
-from statesync.engines.model_reader import ModelReadConfig
 from statesync.engines.presets import SERVICE
-from statesync.engines.prober import ProbeConfig
-from statesync.engines.scraper import ScrapeConfig
 from statesync.engines.tls import PodTls
-from statesync.store.protocol import SyncConfig
 from statesync.types import LEARNED
-
-
-def health_config(health: Health) -> HealthConfig:
-    """When a pod is ejected, and for how long."""
-    return HealthConfig(
-        failures=health.failures,
-        successes=health.successes,
-        eject_failures=health.eject_failures,
-        eject_s=health.eject_s,
-        eject_max_s=health.eject_max_s,
-        max_ejected_ratio=health.max_ejected_ratio,
-    )
-
-
-def probe_config(health: Health) -> ProbeConfig:
-    """How pods are probed."""
-    return ProbeConfig(health.interval_s, health.timeout_s)
-
-
-def scrape_config(scrape: Scrape) -> ScrapeConfig:
-    """How engines' metrics are read."""
-    return ScrapeConfig(scrape.interval_s, scrape.timeout_s, scrape.max_per_s)
-
-
-def model_read_config(scrape: Scrape) -> ModelReadConfig:
-    """How engines' lists of models are read."""
-    return ModelReadConfig(interval_s=scrape.models_interval_s, timeout_s=scrape.timeout_s)
-
-
-def sync_config(settings: Settings) -> SyncConfig:
-    """How replicas synchronise through the state store."""
-    sync = settings.sync
-    return SyncConfig(sync.interval_s, sync.lease_s, sync.timeout_s, sync.namespace, sync.checkpoint_s)
-
-
-def guard_limits(guard: PolicyGuard) -> GuardLimits:
-    """How often a policy may fail, and how long its picks may take."""
-    return GuardLimits(guard.failures, guard.window_s, guard.slow_s, guard.stuck_s)
 
 
 def pod_template(pool: Pool) -> PodTemplate:
@@ -83,7 +39,7 @@ def pool_access(pool: Pool, settings: Settings, environ: Mapping[str, str]) -> P
         check = health.check
     return PoolAccess(
         pool.engine if pool.kind == LLM else SERVICE,
-        tls=PodTls(tls_files(upstream.tls, protocol)) if upstream.tls is not None else None,
+        tls=PodTls(upstream.tls, protocol) if upstream.tls is not None else None,
         key=api_key(upstream, environ),
         send_key=upstream.send_key,
         send_credentials=settings.auth is None or upstream.send_credentials,

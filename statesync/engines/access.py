@@ -16,8 +16,9 @@ from statesync.discovery import address as addresses
 from statesync.discovery.address import PodAddress
 from statesync.engines.file_stamp import FollowedText
 from statesync.engines.presets import AUTO, EnginePreset, preset_of
-from statesync.engines.tls import PodTls, TlsFiles
+from statesync.engines.tls import HTTP, PodTls
 from statesync.errors import DiscoveryError
+from statesync.settings import UpstreamTls
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -49,7 +50,7 @@ class PoolAccess:
         strip: Sequence[str] = (),
         health: str = "",
         metrics: str = "",
-        protocol: str = "http/1.1",
+        protocol: str = HTTP,
         check: Check | None = None,
     ) -> None:
         """`key` gives the API key of the pods; with `send_key` clients' requests get it too, in place of the client's
@@ -120,9 +121,8 @@ class PoolAccess:
 
     def _client_tls(self) -> PodTls:
         if self._tls is None:
-            self._tls = PodTls(
-                TlsFiles(protocol=self._protocol)
-            )  # reading the system's authorities takes 10 ms: only where it is needed
+            # Reading the system's authorities takes 10 ms: only where it is needed.
+            self._tls = PodTls(UpstreamTls(), self._protocol)
         return self._tls
 
     def _lines(self, with_key: bool) -> str:

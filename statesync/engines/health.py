@@ -27,6 +27,7 @@ from enum import Enum
 from typing import Literal
 
 from schedulers.types import PodId
+from statesync.settings import Health
 
 Reason = Literal["probe", "ejected"]
 
@@ -57,29 +58,6 @@ class Outcome(Enum):
 _OK = Outcome.OK  # a look-up in the enum doubles the cost of the usual `outcome` (3.11)
 
 
-@dataclass(frozen=True, slots=True)
-class HealthConfig:
-    """When a pod is blocked and unblocked; the defaults are the settings'. Raises ValueError for impossible values."""
-
-    failures: int = 2
-    """Consecutive failed probes that block a pod."""
-    successes: int = 1
-    """Consecutive good probes that unblock it."""
-    eject_failures: int = 3
-    """Consecutive failed requests that eject a pod; as many good ones in a row afterwards end its trial."""
-    eject_s: float = 5.0
-    eject_max_s: float = 120.0
-    max_ejected_ratio: float = 0.5
-
-    def __post_init__(self) -> None:
-        if min(self.failures, self.successes, self.eject_failures) < 1:
-            raise ValueError("failures, successes and eject_failures are at least 1")
-        if not 0 < self.eject_s <= self.eject_max_s:
-            raise ValueError("eject_s is more than 0 and at most eject_max_s")
-        if not 0 <= self.max_ejected_ratio <= 1:
-            raise ValueError("max_ejected_ratio is between 0 and 1")
-
-
 @dataclass(slots=True)
 class _Record:
     """The state of one pod."""
@@ -103,7 +81,7 @@ class HealthTracker:
 
     def __init__(
         self,
-        config: HealthConfig,
+        config: Health,
         on_change: OnChange,
         *,
         rng: Callable[[], float] = random.random,

@@ -14,7 +14,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from schedulers.types import Pod, PodId
@@ -24,6 +23,7 @@ from statesync.engines.http_get import ABSENT, HttpGetter, Unreadable
 from statesync.engines.model_list import ModelCards, NoModelList, cards_of, ids_of
 from statesync.engines.pod_models import CardPages, Doubt, ParsedPages, PodModels
 from statesync.engines.polling import Poller, PollInterval
+from statesync.settings import Scrape
 from statesync.store.protocol import StateStore
 from statesync.tasks import spawn
 
@@ -55,15 +55,9 @@ DOUBT_S: Final = 1.0
 """Seconds for which a list is doubted at first; doubled by each refusal that follows, up to `MOST_DOUBT_S`."""
 MOST_DOUBT_S: Final = 60.0
 
-
-@dataclass(frozen=True, slots=True)
-class ModelReadConfig:
-    """How lists of models are read; the defaults are the settings'."""
-
-    path: str = "/v1/models"
-    interval_s: float = 0.5
-    timeout_s: float = 2.0
-    max_per_s: float = 200.0
+PATH: Final = "/v1/models"
+MAX_PER_S: Final = 200.0
+"""Readings a second over all pods."""
 
 
 OnModels = Callable[[PodId, ModelCards | None], None]
@@ -78,11 +72,12 @@ class ModelReader:
 
     def __init__(
         self,
-        config: ModelReadConfig,
+        config: Scrape,
         on_models: OnModels,
         shared: StateStore,
         accesses: Accesses = NO_ACCESSES,
         *,
+        max_per_s: float = MAX_PER_S,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -92,7 +87,7 @@ class ModelReader:
         self._clock = clock
         self._accesses = accesses
         self._pages = HttpGetter()
-        pace = PollInterval(config.interval_s, config.max_per_s)
+        pace = PollInterval(config.models_interval_s, max_per_s)
         self._poller = Poller(pace, "models", wanted=self._wanted, clock=clock, rng=rng)
         self.first_round = self._poller.first_round
         """Returns when each list known at the call has been read once, or cannot be. Use a timeout."""
@@ -243,13 +238,13 @@ class ModelReader:
         access = self._accesses.of(self._poller.pool_of(pod.id))
         try:
             async with asyncio.timeout(self._config.timeout_s):
-                page = await self._pages.get(pod.address, self._config.path, access)
+                page = await self._pages.get(pod.address, PATH, access)
             ids_of(page)
         except (OSError, Unreadable, NoModelList) as error:
             if not known.failing:
                 known.failing = True
                 reason = str(error) or type(error).__name__
-                _log.warning("%s: cannot read its models at %s: %s", pod.id, self._config.path, reason)
+                _log.warning("%s: cannot read its models at %s: %s", pod.id, PATH, reason)
             status = error.status if isinstance(error, Unreadable) else 200 if isinstance(error, NoModelList) else 0
             return b"" if status in ABSENT or (status and known.ids is None) else None
         if known.failing:

@@ -13,8 +13,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Final, NamedTuple, cast
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
@@ -25,6 +24,7 @@ from statesync.engines.http_get import ABSENT, LOCKED
 from statesync.engines.polling import Poller, PollInterval
 from statesync.engines.presets import AUTO, engine_with
 from statesync.engines.tls import reason_of
+from statesync.settings import Health
 from statesync.store.protocol import StateStore
 from statesync.tasks import spawn
 
@@ -33,19 +33,10 @@ _log = logging.getLogger("turnout.prober")
 _REQUEST = "GET {} HTTP/1.1\r\nhost: {}\r\naccept: */*\r\nconnection: close\r\n{}\r\n"
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
 _MAX_HEAD_BYTES = 65536
+MAX_PER_S: Final = 100.0
+"""Probes a second over all pods; more than 500 pods stretch a 5 s interval."""
 _READMIT_S = 0.25
 """Seconds between two checks for ejections that are over."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeConfig:
-    """How to probe; the defaults are the settings'."""
-
-    interval_s: float = 5.0
-    timeout_s: float = 2.0
-    """Seconds for the whole answer, of all paths that are tried."""
-    max_per_s: float = 100.0
-    """Probes a second over all pods; more than 500 pods stretch a 5 s interval."""
 
 
 class ProbeAnswer(NamedTuple):
@@ -79,11 +70,12 @@ class Prober:
 
     def __init__(
         self,
-        config: ProbeConfig,
+        config: Health,
         health: HealthTracker,
         accesses: Accesses = NO_ACCESSES,
         shared: StateStore | None = None,
         *,
+        max_per_s: float = MAX_PER_S,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
@@ -97,7 +89,7 @@ class Prober:
         self._noted: set[tuple[str, str]] = set()
         """Pool and health path, of those that the log named."""
         self._clock = clock
-        self._poller = Poller(PollInterval(config.interval_s, config.max_per_s), "probe", clock=clock, rng=rng)
+        self._poller = Poller(PollInterval(config.interval_s, max_per_s), "probe", clock=clock, rng=rng)
         self.first_round = self._poller.first_round
         """Returns when each pod known at the call has been probed once or has left. Use a timeout."""
 

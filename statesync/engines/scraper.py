@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange, change_of
@@ -28,6 +28,7 @@ from statesync.engines.http_get import Absent, HttpGetter, Unreadable
 from statesync.engines.metrics_page import engine_of, parse
 from statesync.engines.polling import Poller, PollInterval
 from statesync.engines.presets import AUTO
+from statesync.settings import Scrape
 from statesync.store.protocol import StateStore
 from statesync.types import EngineReport
 
@@ -36,24 +37,14 @@ _log = logging.getLogger("turnout.scraper")
 _SILENT_INTERVALS = 3
 """Scrape intervals without a report after which an engine is read here, too: its elected replica is cut off, or
 dead."""
+ABSENT_S: Final = 30.0
+"""Seconds between two searches for metrics that a pod does not have."""
 _SAME_START_S = 1.0
 """Seconds by which two start times of one process may differ: some exporters compute and round theirs each time."""
 
 NOTHING_KNOWN = EngineReport()
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class ScrapeConfig:
-    """How to scrape; the defaults are the settings'."""
-
-    interval_s: float = 1.0
-    timeout_s: float = 2.0
-    """Seconds for a whole page."""
-    max_per_s: float = 50.0
-    absent_s: float = 30.0
-    """Seconds between two searches for metrics that a pod does not have."""
 
 
 class ScrapeListener(NamedTuple):
@@ -87,15 +78,17 @@ class Scraper:
 
     def __init__(
         self,
-        config: ScrapeConfig,
+        config: Scrape,
         listener: ScrapeListener,
         shared: StateStore,
         accesses: Accesses = NO_ACCESSES,
         *,
+        absent_s: float = ABSENT_S,
         clock: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._config = config
+        self._absent_s = absent_s
         self._accesses = accesses
         self._noted: set[tuple[str, str]] = set()
         """Pool and what was found, of what the log named."""
@@ -199,7 +192,7 @@ class Scraper:
                 self._take(pod.id, engine, read[1], began)
             return
         if not known:
-            engine.metrics_at = self._clock() + self._config.absent_s
+            engine.metrics_at = self._clock() + self._absent_s
         engine.metrics_path = ""
         said = ", ".join(absent)
         if absent and (pool, said) not in self._noted:

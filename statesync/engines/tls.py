@@ -10,31 +10,16 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from statesync.engines.file_stamp import FileStamp, stamp_of
+from statesync.settings import UpstreamTls
 
 _log = logging.getLogger("turnout.tls")
 
+HTTP: Final = "http/1.1"
 _RECORD_BYTES: Final = 16384
 """Most bytes of one record."""
-
-
-class TlsFiles(NamedTuple):
-    """What a pool's configuration says of TLS; the defaults are the settings'."""
-
-    ca_file: str = ""
-    """Certificates of the authorities that pods' certificates may come from; empty: the system's."""
-    cert_file: str = ""
-    """The gateway's own certificate and those between it and its authority; empty: none is shown."""
-    key_file: str = ""
-    """Its key; empty: it is in `cert_file`."""
-    server_name: str = ""
-    """The name that a pod's certificate must have, also sent as SNI; empty: the host of the pod's address."""
-    verify: bool = True
-    """Whether the certificate of a pod is checked at all."""
-    protocol: str = "http/1.1"
-    """What is spoken there, by its name in ALPN."""
 
 
 class BadTlsFiles(Exception):
@@ -53,15 +38,15 @@ class RecordReader(ssl.SSLObject):
         return super().read(min(len, _RECORD_BYTES), buffer)
 
 
-def make_context(files: TlsFiles) -> ssl.SSLContext:
-    """The context of these files. Raises BadTlsFiles."""
+def make_context(files: UpstreamTls, protocol: str = HTTP) -> ssl.SSLContext:
+    """The context of these files; `protocol` is what is spoken, by its name in ALPN. Raises BadTlsFiles."""
     context = _trusting(files)
     context.sslobject_class = RecordReader
     if not files.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # `ca_file` may hold an intermediate, or a pod's own
-    context.set_alpn_protocols([files.protocol])  # a server that prefers HTTP/2 must know where it is not spoken
+    context.set_alpn_protocols([protocol])  # a server that prefers HTTP/2 must know where it is not spoken
     if files.key_file and not files.cert_file:
         raise BadTlsFiles("key_file", "is a key without a certificate: set cert_file, too")
     if files.cert_file:
@@ -78,7 +63,7 @@ def _ask_for(context: ssl.SSLContext, name: str) -> None:
         raise BadTlsFiles("server_name", f"{name!r} is no name of a host, such as pods.example.com") from None
 
 
-def _trusting(files: TlsFiles) -> ssl.SSLContext:
+def _trusting(files: UpstreamTls) -> ssl.SSLContext:
     if not files.ca_file:
         return ssl.create_default_context()
     try:
@@ -123,11 +108,12 @@ def _no_password() -> str:
 class PodTls:
     """The context of one pool, made anew when its files change."""
 
-    def __init__(self, files: TlsFiles) -> None:
-        """Raises BadTlsFiles."""
+    def __init__(self, files: UpstreamTls, protocol: str = HTTP) -> None:
+        """For `protocol` see `make_context`. Raises BadTlsFiles."""
         self._files = files
+        self._protocol = protocol
         self._stamp = self._look()
-        self._context = make_context(files)
+        self._context = make_context(files, protocol)
         self._refused: tuple[FileStamp, ...] = ()
         """The files that could not be used, so that they are read and logged once."""
 
@@ -144,7 +130,7 @@ class PodTls:
 
     def _reload(self, stamp: tuple[FileStamp, ...]) -> None:
         try:
-            self._context = make_context(self._files)
+            self._context = make_context(self._files, self._protocol)
         except BadTlsFiles as error:
             self._refused = stamp
             _log.warning("TLS to pods keeps the certificates read before: %s: %s", error.field, error)

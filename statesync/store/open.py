@@ -7,15 +7,16 @@ from types import MappingProxyType
 from typing import Final
 
 from statesync.errors import BadStoreUrl
+from statesync.settings import Sync
 from statesync.store.memory import MemoryStore
-from statesync.store.protocol import StateStore, SyncConfig
+from statesync.store.protocol import StateStore
 from statesync.store.redis.store import RedisStore
 from statesync.store.redis.url import FORMS
 
-_DEFAULTS: Final = SyncConfig()
+_DEFAULTS: Final = Sync()
 
 
-def open_store(url: str, config: SyncConfig = _DEFAULTS) -> StateStore:
+def open_store(url: str, config: Sync = _DEFAULTS) -> StateStore:
     """The store a URL names; nothing is connected before its `start`. Raises BadStoreUrl.
 
     No error repeats the URL: it may hold a password.
@@ -29,13 +30,13 @@ def open_store(url: str, config: SyncConfig = _DEFAULTS) -> StateStore:
     return opener(url, config)
 
 
-def _memory(url: str, _: SyncConfig) -> StateStore:
+def _memory(url: str, _: Sync) -> StateStore:
     name = url.removeprefix("memory://")
     if set(name) & set("/?#@: "):
         raise BadStoreUrl("memory:// takes a plain name, or none: memory://name")
     return MemoryStore(name)
 
 
-_OPENERS: Final[Mapping[str, Callable[[str, SyncConfig], StateStore]]] = MappingProxyType(
+_OPENERS: Final[Mapping[str, Callable[[str, Sync], StateStore]]] = MappingProxyType(
     {"memory": _memory, **dict.fromkeys(FORMS, RedisStore.open)}
 )

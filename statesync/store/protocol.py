@@ -19,23 +19,6 @@ POLICY_HISTORY: Final = 16
 """Generations of a pool's policy that a store keeps."""
 
 
-class SyncConfig(NamedTuple):
-    """How replicas synchronise; the defaults are those of the settings. A store ignores what it does not need."""
-
-    interval_s: float = 0.002
-    """Seconds between two flushes; changes in between are sent together, the first after a pause at once. First- and
-    last-token updates wait for a dispatch, up to four times as long. While no other replica is live it is at least
-    0.05."""
-    lease_s: float = 5.0
-    """Seconds without a message after which a replica is gone, with its numbers. Renewed five times in that time."""
-    timeout_s: float = 1.0
-    """Seconds for connecting and for each reply; after that the link is closed and opened again, with backoff."""
-    namespace: str = "turnout"
-    """Replicas with the same namespace share state. It is the hash tag of every key."""
-    checkpoint_s: float = 30.0
-    """Seconds between two checkpoints of the prefix index."""
-
-
 class PolicyRecord(NamedTuple):
     """A pool's policy, the same on all replicas. The router keeps API keys as such records, too, under names that no
     pool has."""

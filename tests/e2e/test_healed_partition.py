@@ -9,7 +9,7 @@ import pytest
 from loadtests.processes.slow_link import slow_link
 from schedulers.types import Pod, PodId, RequestInfo
 from statesync.load.view import LoadView
-from statesync.store.protocol import SyncConfig
+from statesync.settings import Sync
 from statesync.store.redis.ledger import PER_FLUSH
 from statesync.store.redis.store import RedisStore
 from statesync.types import InflightNumbers
@@ -29,7 +29,7 @@ LONG_S = 1000.0
 class Loaded(RecordingListener):
     """A replica with a load view and steady requests."""
 
-    def __init__(self, port: int, clock: RunningClock, config: SyncConfig) -> None:
+    def __init__(self, port: int, clock: RunningClock, config: Sync) -> None:
         super().__init__()
         self.store = RedisStore.open(f"redis://127.0.0.1:{port}", config)
         self.view = LoadView(clock, self.store.announce, self.store.age_s)
@@ -59,7 +59,7 @@ def test_after_a_healed_partition_the_view_is_as_fresh_as_its_numbers(
 ) -> None:
     """Case I 52. Requests go on on both sides, so that more placements wait than one flush carries."""
     monkeypatch.setattr("statesync.store.redis.store.BACKOFF_S", (0.01, 0.05))
-    clock, config = RunningClock(), SyncConfig(lease_s=lease_s, timeout_s=LONG_S / 10, checkpoint_s=1e9)
+    clock, config = RunningClock(), Sync(lease_s=lease_s, timeout_s=LONG_S / 10, checkpoint_s=1e9)
 
     async def run() -> None:
         with redis_server() as server, slow_link(server.port) as proxy:

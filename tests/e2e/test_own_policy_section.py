@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from router.plugins.loading import digest_of
-from schedulers.guard import GuardLimits
+from router.settings import PolicyGuard
 from statesync.store.protocol import POLICY_HISTORY
 from tests.fakes.gateway_process import PATIENT_PLUGINS, config, pool, running
 from tests.fakes.sim_process import SimPods
@@ -72,7 +72,7 @@ def test_every_command_but_the_copying_has_an_expected_output() -> None:
 
 
 def test_the_figures_of_the_text_are_the_defaults() -> None:
-    limits = GuardLimits()
+    limits = PolicyGuard()
     assert f"`policy_guard.stuck_s` ({limits.stuck_s:g} s)" in SECTION
     assert f"`policy_guard.slow_s` ({limits.slow_s:g} s)" in SECTION
     assert f"`policy_guard.failures` ({limits.failures})" in SECTION

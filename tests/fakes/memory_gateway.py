@@ -66,13 +66,14 @@ from router.trials.trials import Trials
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Pod, PodId, PodLoad
-from statesync.engines.health import HealthConfig, HealthTracker
+from statesync.engines.health import HealthTracker
 from statesync.engines.model_list import ModelCard
-from statesync.engines.prober import ProbeConfig, Prober
-from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper
+from statesync.engines.prober import Prober
+from statesync.engines.scraper import ScrapeListener, Scraper
 from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
+from statesync.settings import Health, Scrape
 from statesync.store.memory import MemoryStore
 from tests.fakes.memory_client_and_pods import CHAT, Client, Net, PodEnd, post
 from tests.fakes.memory_transport import Wire
@@ -162,11 +163,11 @@ class Rig:
         )
         fallbacks = {pool.name: pool.fallback for pool in settings.pools}
         self.health = HealthTracker(
-            HealthConfig(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks, on_kept=updates.on_kept
+            Health(), updates.on_health, rng=lambda: 0.0, fallbacks=fallbacks, on_kept=updates.on_kept
         )
-        prober = Prober(ProbeConfig(), self.health, clock=clock)
+        prober = Prober(Health(), self.health, clock=clock)
         scrapes = ScrapeListener(updates.on_report, updates.on_restart)
-        scraper = Scraper(ScrapeConfig(), scrapes, MemoryStore(), clock=clock)
+        scraper = Scraper(Scrape(), scrapes, MemoryStore(), clock=clock)
         held = [pool.name for pool in settings.pools if pool.affinity == HOLD]
         self.homes = SessionHomes(self.view, clock, held, self.routes.lacks) if held else None
         self.pod_registry = PodRegistry(self.view, updates, self.routes, self.health, prober, scraper, homes=self.homes)

@@ -13,14 +13,15 @@ from router.replica.pod_updates import PodUpdates
 from router.settings import Pool, Timeouts
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId
-from statesync.engines.health import HealthConfig, HealthTracker
+from statesync.engines.health import HealthTracker
 from statesync.engines.model_list import ModelCard
-from statesync.engines.prober import ProbeConfig, Prober
-from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper
+from statesync.engines.prober import Prober
+from statesync.engines.scraper import ScrapeListener, Scraper
 from statesync.errors import NoRoutablePod
 from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
+from statesync.settings import Health, Scrape
 from statesync.store.memory import MemoryStore
 
 
@@ -46,11 +47,11 @@ class PodFixture:
             self.view, self.prefix, self.prefix_accuracy, self.routes, self.upstream, self.metrics
         )
         self.health = HealthTracker(
-            HealthConfig(eject_failures=1), self.updates.on_health, rng=lambda: 0.0, on_kept=self.updates.on_kept
+            Health(eject_failures=1), self.updates.on_health, rng=lambda: 0.0, on_kept=self.updates.on_kept
         )
-        prober = Prober(ProbeConfig(), self.health, clock=self.clock)
+        prober = Prober(Health(), self.health, clock=self.clock)
         listener = ScrapeListener(self.updates.on_report, self.updates.on_restart)
-        scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
+        scraper = Scraper(Scrape(), listener, MemoryStore(), clock=self.clock)
         self.registry = PodRegistry(self.view, self.updates, self.routes, self.health, prober, scraper)
 
     def clock(self) -> float:

@@ -22,8 +22,9 @@ from router.settings import PolicySpec
 from schedulers.protocols import Scheduler
 from schedulers.registry import create
 from statesync.errors import StaleGeneration, StoreUnavailable
+from statesync.settings import Sync
 from statesync.store.policy_record import Canary, PolicyChoice
-from statesync.store.protocol import PolicyRecord, SyncConfig
+from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.connection import ServerAddress
 from statesync.store.redis.locate import FixedServer
 from statesync.store.redis.store import RedisStore
@@ -37,7 +38,7 @@ KEY: Final = "{turnout}:policy:chat"
 POLICIES: Final = ("p2c", "random", "round_robin", "least_load")
 CONVERGED_S: Final = 1.0
 """Seconds after the last fault is mended in which all replicas must agree."""
-CONFIG: Final = SyncConfig(lease_s=5.0, timeout_s=1.0, checkpoint_s=30.0)
+CONFIG: Final = Sync(lease_s=5.0, timeout_s=1.0, checkpoint_s=30.0)
 
 
 class Move(NamedTuple):

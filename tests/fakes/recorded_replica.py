@@ -17,8 +17,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from schedulers.types import Adapters, PodId
+from statesync.settings import Sync
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
-from statesync.store.protocol import PolicyRecord, SyncConfig
+from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.locate import locator
 from statesync.store.redis.store import RedisStore
 from statesync.types import EngineReport, InflightNumbers
@@ -29,7 +30,7 @@ from tests.fakes.virtual_time import pass_time
 
 NAME: Final = "recorded"
 CHANNEL: Final = "{turnout}:news:0"
-CONFIG: Final = SyncConfig(lease_s=60.0, timeout_s=600.0, checkpoint_s=100.0)
+CONFIG: Final = Sync(lease_s=60.0, timeout_s=600.0, checkpoint_s=100.0)
 PAGES: Final = [page(A, 1, 2, 3), page(B, 2**64 - 1)]
 FIGURES: Final = b"figures"
 

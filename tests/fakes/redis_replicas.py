@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import redis as redis_py
 
 from schedulers.types import PodId
-from statesync.store.protocol import SyncConfig
+from statesync.settings import Sync
 from statesync.store.redis.session import RENEWALS
 from statesync.store.redis.store import RedisStore
 from statesync.types import InflightNumbers, PrefixPage
@@ -24,9 +24,9 @@ from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_o
 
 A, B = PodId("10.0.0.1:8000"), PodId("10.0.0.2:8000")
 
-STEADY: Final = SyncConfig(lease_s=60.0, timeout_s=60.0, checkpoint_s=0.2)
+STEADY: Final = Sync(lease_s=60.0, timeout_s=60.0, checkpoint_s=0.2)
 """Leases and timeouts that no busy machine exceeds; a test advances the time to make them expire."""
-RARE: Final = STEADY._replace(checkpoint_s=1e6)
+RARE: Final = Sync(lease_s=60.0, timeout_s=60.0, checkpoint_s=1e6)
 """`STEADY` without checkpoints."""
 VICTIM: Final = "victim"
 VICTIM_SHARE: Final = {A: InflightNumbers(7, 70, 7, 7)}
@@ -39,7 +39,7 @@ def client(server: RedisServer) -> Iterator[Any]:
         yield admin
 
 
-def open_at(server: RedisServer, config: SyncConfig = STEADY) -> RedisStore:
+def open_at(server: RedisServer, config: Sync = STEADY) -> RedisStore:
     """A store that is not started."""
     return RedisStore.open(f"redis://127.0.0.1:{server.port}", config)
 
@@ -52,7 +52,7 @@ class Replica(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def replica(server: RedisServer, name: str, config: SyncConfig = STEADY) -> AsyncIterator[Replica]:
+async def replica(server: RedisServer, name: str, config: Sync = STEADY) -> AsyncIterator[Replica]:
     """A started replica for the block."""
     made = Replica(open_at(server, config), RecordingListener())
     await made.store.start(name, made.listener)
@@ -65,7 +65,7 @@ async def replica(server: RedisServer, name: str, config: SyncConfig = STEADY) -
 Scene = Callable[[RedisStore, RecordingListener, RedisStore, RecordingListener], Coroutine[None, None, None]]
 
 
-def play(server: RedisServer, scene: Scene, config: SyncConfig = STEADY) -> None:
+def play(server: RedisServer, scene: Scene, config: Sync = STEADY) -> None:
     """Run a scene with two replicas, `left` and `right`."""
 
     async def run() -> None:
@@ -75,7 +75,7 @@ def play(server: RedisServer, scene: Scene, config: SyncConfig = STEADY) -> None
     run_on(RunningClock(), run())
 
 
-def pass_renewal(config: SyncConfig = STEADY) -> None:
+def pass_renewal(config: Sync = STEADY) -> None:
     """Advance the time until all renew their leases and look for expired ones."""
     pass_time(config.lease_s / RENEWALS)
 
@@ -95,12 +95,12 @@ def page(pod: PodId, *hashes: int) -> PrefixPage:
 _VICTIM = f"""
 import asyncio, sys
 from statesync.store.redis.store import RedisStore
-from statesync.store.protocol import SyncConfig
+from statesync.settings import Sync
 from statesync.types import InflightNumbers
 from tests.fakes.recording_listener import RecordingListener
 
 async def main():
-    store = RedisStore.open(sys.argv[1], SyncConfig(lease_s=0.5, timeout_s={STEADY.timeout_s}))
+    store = RedisStore.open(sys.argv[1], Sync(lease_s=0.5, timeout_s={STEADY.timeout_s}))
     await store.start({VICTIM!r}, RecordingListener())
     for pod, numbers in {VICTIM_SHARE!r}.items():
         store.announce(pod, numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schedulers.guard import Failure, GuardLimits, PolicyTimeout, Strikes, fault, is_sound, raised, slow
+from schedulers.guard import Failure, PolicyTimeout, Strikes, fault, is_sound, raised, slow
 from schedulers.types import Decision, PodId, Rejection
 from tests.fakes.each_case import each_case
 from tests.fakes.scheduler_inputs import idle, pod_ids, request_of
@@ -74,15 +74,15 @@ def test_an_exception_and_a_timeout_have_different_reasons() -> None:
 
 
 def test_the_failure_that_reaches_the_limit_within_the_window_takes_the_policy_out() -> None:
-    strikes = Strikes(GuardLimits(failures=3, window_s=10.0))
+    strikes = Strikes(3, 10.0)
     assert [strikes.add(at) for at in (0.0, 4.0, 10.0)] == [False, False, True]
     assert strikes.words(slow(0.1)) == "3 failures within 10 s, the last: it took 100 ms"
 
 
 def test_failures_far_enough_apart_never_take_the_policy_out() -> None:
-    strikes = Strikes(GuardLimits(failures=3, window_s=10.0))
+    strikes = Strikes(3, 10.0)
     assert not any(strikes.add(5.1 * at) for at in range(1000))
 
 
 def test_one_failure_is_enough_where_one_is_the_limit() -> None:
-    assert Strikes(GuardLimits(failures=1)).add(7.0)
+    assert Strikes(1, 10.0).add(7.0)

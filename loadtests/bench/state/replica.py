@@ -20,8 +20,9 @@ from loadtests.processes import procfs
 from schedulers.types import PodId
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
+from statesync.settings import Sync
 from statesync.store.open import open_store
-from statesync.store.protocol import PolicyRecord, SyncConfig
+from statesync.store.protocol import PolicyRecord
 from statesync.tasks import spawn
 from statesync.types import EngineReport, InflightNumbers, KnownPod, PrefixPage
 
@@ -104,7 +105,7 @@ class Replica:
         self._name = name
         members = pods(pod_count)
         self._pods = [pod.id for pod in members]
-        self.store = open_store(url, SyncConfig(checkpoint_s=checkpoint_s))
+        self.store = open_store(url, Sync(checkpoint_s=checkpoint_s))
         shared = self.store.shared
         announce, age_s = (self.store.announce, self.store.age_s) if shared else (None, None)
         self.view = LoadView(time.monotonic, announce, age_s)

@@ -16,12 +16,13 @@ from router.errors import PodFailure
 from router.settings import Retries
 from schedulers.types import Pod, PodId, RequestInfo
 from statesync.discovery.changes import PodChange
-from statesync.engines.health import HealthConfig, HealthTracker, Outcome
+from statesync.engines.health import HealthTracker, Outcome
 from statesync.engines.scraper import restarted
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
 from statesync.prefix.index import PrefixIndex
+from statesync.settings import Health
 from statesync.types import EngineReport, InflightNumbers
 
 POOL: Final = "default"
@@ -81,7 +82,7 @@ class Replica:
         self.prefix = PrefixIndex(INDEX_BYTES, kv_tokens)
         self.accuracy = PrefixAccuracy(self.prefix.set_trust)
         """Corrects the index by what engines report as cached; each replica by its own requests, as in the gateway."""
-        self.health = HealthTracker(HealthConfig(), self._on_health, rng=rng.random, on_kept=view.keep)
+        self.health = HealthTracker(Health(), self._on_health, rng=rng.random, on_kept=view.keep)
         self.sequence = count()
         self._limits = Retries()
         self._budget = RetryBudget(self._limits, clock())

@@ -1,7 +1,7 @@
 """Every key of the shared state: its name, type, content and TTL, its writers and readers. No command is here.
 
 All begin with the namespace as hash tag, so that they are in one slot of a cluster and one script may touch them all.
-`ns` is `SyncConfig.namespace`, `lease` is `SyncConfig.lease_s`. SCAN and KEYS are never used.
+`ns` is `Sync.namespace`, `lease` is `Sync.lease_s`. SCAN and KEYS are never used.
 
 key                 type    TTL        content; writers: readers
 ------------------  ------  ---------  -----------------------------------------------------------------------------

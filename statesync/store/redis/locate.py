@@ -12,12 +12,12 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
 
 from statesync.errors import StoreUnavailable
-from statesync.store.protocol import SyncConfig
+from statesync.settings import Sync
 from statesync.store.redis.connection import ReplyError, RespConnection, ServerAddress
 from statesync.store.redis.url import RedisUrl, parse
 
 SLOTS: Final = 16384
-_TIMEOUT_S: Final = SyncConfig().timeout_s
+_TIMEOUT_S: Final = Sync().timeout_s
 _NAME: Final = "turnout-locate"
 """Name of these short connections in CLIENT LIST."""
 

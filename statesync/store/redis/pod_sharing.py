@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from schedulers.types import PodId
-from statesync.store.protocol import SyncConfig
+from statesync.settings import Sync
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.fleets import FleetWatch
 from statesync.store.redis.keys import SHARE_LEASES, RedisKeys
@@ -28,7 +28,7 @@ class PodSharing:
         replica: str,
         own: OwnPods,
         keys: RedisKeys,
-        config: SyncConfig,
+        config: Sync,
         live_replicas: LiveReplicas,
         reader: MessageDecoder,
     ) -> None:

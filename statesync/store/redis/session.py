@@ -19,7 +19,8 @@ from random import Random
 from typing import Any, Final
 
 from statesync.errors import StateError, StoreUnavailable
-from statesync.store.protocol import PolicyRecord, StateListener, SyncConfig
+from statesync.settings import Sync
+from statesync.store.protocol import PolicyRecord, StateListener
 from statesync.store.redis.catch_up import CatchUp
 from statesync.store.redis.checkpoints import Checkpoints
 from statesync.store.redis.connection import ReplyError, RespConnection, ServerAddress
@@ -66,7 +67,7 @@ class Session:
         pending: PendingUpdates,
         own_pods: OwnPods,
         keys: RedisKeys,
-        config: SyncConfig,
+        config: Sync,
         rng: Random,
     ) -> None:
         self.replica = replica

@@ -16,8 +16,9 @@ from typing import Final, TypeVar
 from schedulers.types import PodId
 from statesync.discovery.changes import PodChange
 from statesync.errors import StateError, StoreUnavailable
+from statesync.settings import Sync
 from statesync.shares import ShareAnswer, ShareAsk
-from statesync.store.protocol import PolicyRecord, ReplicaInfo, StateListener, StoreHealth, SyncConfig
+from statesync.store.protocol import PolicyRecord, ReplicaInfo, StateListener, StoreHealth
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import TRIAL_TTL_S, RedisKeys
 from statesync.store.redis.ledger import PendingUpdates
@@ -35,7 +36,7 @@ BACKOFF_S: Final = (0.05, 0.8)
 """Seconds before the first attempt to connect again, and at most: a server that is back is found within a second. Each
 pause is random, from half of it to all of it."""
 
-_DEFAULTS: Final = SyncConfig()
+_DEFAULTS: Final = Sync()
 _T = TypeVar("_T")
 _log = logging.getLogger("turnout.state")
 
@@ -59,7 +60,7 @@ class BackOff:
 class RedisStore:
     """A `StateStore` on Redis or Valkey, alone, behind Sentinel or in a cluster."""
 
-    def __init__(self, where: ServerLocator, config: SyncConfig = _DEFAULTS, rng: Random | None = None) -> None:
+    def __init__(self, where: ServerLocator, config: Sync = _DEFAULTS, rng: Random | None = None) -> None:
         self._where = where
         self._config = config
         self._rng = rng or SystemRandom()
@@ -94,7 +95,7 @@ class RedisStore:
         self._error = "not started"
 
     @classmethod
-    def open(cls, url: str, config: SyncConfig) -> RedisStore:
+    def open(cls, url: str, config: Sync) -> RedisStore:
         """The store a URL names; nothing is connected yet. Raises BadStoreUrl."""
         return cls(locator(url, config.namespace, config.timeout_s), config)
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final
 
 from statesync.errors import StateError, StoreUnavailable
-from statesync.store.protocol import SyncConfig
+from statesync.settings import Sync
 from statesync.store.redis.commands import Part, PreparedCommand
 from statesync.store.redis.commands import pack as command
 from statesync.store.redis.connection import ReplyError, RespConnection
@@ -62,7 +62,7 @@ class Syncer:
         replica: str,
         pending: PendingUpdates,
         keys: RedisKeys,
-        config: SyncConfig,
+        config: Sync,
         view_age: ViewAge,
         live_replicas: LiveReplicas,
     ) -> None:

@@ -7,9 +7,10 @@ import logging
 import pytest
 
 from router.policy.circuit_breaker import PolicyCircuitBreaker
+from router.settings import PolicyGuard
 from router.telemetry.metrics import Metrics
 from schedulers import registry
-from schedulers.guard import Failure, GuardLimits
+from schedulers.guard import Failure
 from schedulers.protocols import Scheduler
 from schedulers.types import Candidate, Decision, LoadSnapshot, Pod, PodId, PodLoad, Rejection, RequestInfo
 
@@ -27,7 +28,7 @@ class Scene:
         self.metrics = Metrics()
         self.out: list[tuple[str, Scheduler, str]] = []
         self.struck: list[tuple[str, Scheduler]] = []
-        given = GuardLimits(**limits)  # type: ignore[arg-type]
+        given = PolicyGuard(**limits)  # type: ignore[arg-type]
         self.guard = PolicyCircuitBreaker(
             registry.create("least_load"),
             self.metrics,

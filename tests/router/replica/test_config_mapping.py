@@ -2,50 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from router.replica.config_mapping import (
-    health_config,
-    model_read_config,
     pod_template,
     pool_access,
-    probe_config,
     request_limits_s,
-    scrape_config,
-    sync_config,
 )
-from router.settings import Auth, Health, Pool, PoolUpstream, Scrape, Settings, Sync, Timeouts, UpstreamTls
+from router.settings import Auth, Health, Pool, PoolUpstream, Scrape, Settings, Timeouts, UpstreamTls
 from statesync.types import LEARNED
-
-
-def test_every_health_setting_reaches_the_tracker_or_the_prober() -> None:
-    health = Health(
-        interval_s=1.5,
-        timeout_s=2.5,
-        failures=3,
-        successes=4,
-        eject_failures=5,
-        eject_s=6.5,
-        eject_max_s=7.5,
-        max_ejected_ratio=0.25,
-    )
-    tracked, probed = health_config(health), probe_config(health)
-    for name, value in msgspec.structs.asdict(health).items():
-        if name == "path":  # a pool's access has it
-            continue
-        assert value in (getattr(tracked, name, None), getattr(probed, name, None)), name
-
-
-def test_every_scrape_and_sync_setting_keeps_its_name() -> None:
-    scrape = Scrape(interval_s=1.5, timeout_s=2.5, max_per_s=3.5)
-    sync = Sync(interval_s=0.25, lease_s=1.25, timeout_s=2.25, namespace="other", checkpoint_s=3.25)
-    scraped = set(scrape.__struct_fields__) - {"models_interval_s", "path"}
-    for name in scraped:
-        assert getattr(scrape_config(scrape), name) == getattr(scrape, name)
-    models = model_read_config(Scrape(models_interval_s=0.75, timeout_s=4.0))
-    assert (models.interval_s, models.timeout_s, models.path) == (0.75, 4.0, "/v1/models")
-    made = sync_config(Settings(sync=sync))
-    assert {name: getattr(made, name) for name in sync.__struct_fields__} == msgspec.structs.asdict(sync)
 
 
 def test_a_pools_pods_have_its_cluster_as_a_label_and_no_limit_is_none() -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from router.replica.pod_updates import KEPT_LOGGED
 from schedulers.types import PodId
-from statesync.engines.health import HealthConfig, HealthTracker, Outcome
+from statesync.engines.health import HealthTracker, Outcome
 from statesync.engines.model_list import ModelCard
 from statesync.prefix.index import REACH
+from statesync.settings import Health
 from statesync.types import EngineReport
 from tests.fakes.pod_parts import A, B, C, PodFixture, pod
 
@@ -205,9 +206,7 @@ def test_an_unknown_pod_that_is_not_placed_on_for_a_while_is_no_foreign_one_afte
 def test_of_many_pods_that_fail_and_are_kept_the_log_names_some(caplog: pytest.LogCaptureFixture) -> None:
     pods = PodFixture()
     pods.registry.on_pods("learns", [pod(number) for number in range(1, 26)])
-    pods.health = HealthTracker(
-        HealthConfig(max_ejected_ratio=0.0), pods.updates.on_health, on_kept=pods.updates.on_kept
-    )
+    pods.health = HealthTracker(Health(max_ejected_ratio=0.0), pods.updates.on_health, on_kept=pods.updates.on_kept)
     pods.health.set_pods("learns", [pod(number).id for number in range(1, 26)])
     for number in range(1, 26):
         pods.health.probe(pod(number).id, False, pods.now)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import PodId
-from statesync.engines.health import HealthConfig, HealthTracker, Outcome, Reason
+from statesync.engines.health import HealthTracker, Outcome, Reason
+from statesync.settings import Health
 from tests.fakes.examples import examples
 
 A, B, C, D = (PodId(name) for name in "abcd")
@@ -30,9 +31,9 @@ class Changes:
         (reasons.add if blocked else reasons.remove)(reason)
 
 
-def tracker_of(*pods: PodId, config: HealthConfig | None = None, rng: float = 0.0) -> tuple[HealthTracker, Changes]:
+def tracker_of(*pods: PodId, config: Health | None = None, rng: float = 0.0) -> tuple[HealthTracker, Changes]:
     changes = Changes()
-    tracker = HealthTracker(config or HealthConfig(), changes, rng=lambda: rng)
+    tracker = HealthTracker(config or Health(), changes, rng=lambda: rng)
     tracker.set_pods("pool", pods)
     for pod in pods:
         tracker.probe(pod, True, 0.0)
@@ -45,7 +46,7 @@ def fail(tracker: HealthTracker, pod: PodId, times: int, now: float = 0.0) -> No
 
 
 def test_consecutive_failed_probes_take_a_pod_out_and_good_ones_bring_it_back() -> None:
-    tracker, changes = tracker_of(A, B, config=HealthConfig(failures=2, successes=2))
+    tracker, changes = tracker_of(A, B, config=Health(failures=2, successes=2))
     for ok in (False, True, False, False):
         tracker.probe(A, ok, 1.0)
     assert changes.log == [(A, "probe", True)]
@@ -58,7 +59,7 @@ def test_consecutive_failed_probes_take_a_pod_out_and_good_ones_bring_it_back() 
 
 def test_a_pod_that_never_answered_is_out_after_one_failed_probe() -> None:
     changes = Changes()
-    tracker = HealthTracker(HealthConfig(), changes)
+    tracker = HealthTracker(Health(), changes)
     tracker.set_pods("pool", [A, B])
     tracker.outcome(B, OK, 0.0)
     tracker.probe(A, False, 0.0)
@@ -151,7 +152,7 @@ def test_a_good_probe_does_not_end_an_ejection_early() -> None:
 
 def test_a_pod_alone_in_its_pool_is_never_blocked() -> None:
     for ratio in (0.5, 1.0):
-        tracker, changes = tracker_of(A, config=HealthConfig(max_ejected_ratio=ratio))
+        tracker, changes = tracker_of(A, config=Health(max_ejected_ratio=ratio))
         fail(tracker, A, 10)
         for _ in range(10):
             tracker.probe(A, False, 0.0)
@@ -203,7 +204,7 @@ def test_a_pool_that_shrinks_unblocks_ejected_pods_before_those_that_fail_probes
 
 def test_a_pod_of_two_pools_needs_room_in_both() -> None:
     changes = Changes()
-    tracker = HealthTracker(HealthConfig(), changes)
+    tracker = HealthTracker(Health(), changes)
     tracker.set_pods("one", [A, B])
     tracker.set_pods("two", [A])
     fail(tracker, A, 5)
@@ -226,14 +227,6 @@ def test_a_pod_that_left_is_forgotten_and_late_results_of_it_ignored() -> None:
     assert changes.log == [(A, "ejected", True)]
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"failures": 0}, {"eject_s": 0.0}, {"eject_s": 9.0, "eject_max_s": 8.0}, {"max_ejected_ratio": 1.1}]
-)
-def test_an_invalid_configuration_is_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        HealthConfig(**wrong)  # type: ignore[arg-type]
-
-
 PODS = [PodId(f"p{number}") for number in range(8)]
 STEPS = st.lists(
     st.one_of(
@@ -252,7 +245,7 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
     steps: list[tuple[str, object, object]], ratio: float, needed: int, seed: int
 ) -> None:
     changes = Changes()
-    config = HealthConfig(failures=needed, successes=needed, eject_failures=needed, max_ejected_ratio=ratio)
+    config = Health(failures=needed, successes=needed, eject_failures=needed, max_ejected_ratio=ratio)
     tracker = HealthTracker(config, changes, rng=random.Random(seed).random)
     pools: dict[str, set[PodId]] = {"one": set(PODS), "two": set(PODS[:3])}
     for pool, ids in pools.items():
@@ -294,7 +287,7 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
 def falling(**fallbacks: list[str]) -> tuple[HealthTracker, Changes]:
     """A tracker of the pools `near` (A, B) and `far` (C, D), with the given fallbacks."""
     changes = Changes()
-    tracker = HealthTracker(HealthConfig(), changes, rng=lambda: 0.0, fallbacks=fallbacks)
+    tracker = HealthTracker(Health(), changes, rng=lambda: 0.0, fallbacks=fallbacks)
     tracker.set_pods("near", [A, B])
     tracker.set_pods("far", [C, D])
     for pod in (A, B, C, D):
@@ -359,7 +352,7 @@ class Kept(Changes):
 
 def kept_tracker(*pods: PodId) -> tuple[HealthTracker, Kept]:
     changes = Kept()
-    tracker = HealthTracker(HealthConfig(), changes, rng=lambda: 0.0, on_kept=changes.on_kept)
+    tracker = HealthTracker(Health(), changes, rng=lambda: 0.0, on_kept=changes.on_kept)
     tracker.set_pods("pool", pods)
     for pod in pods:
         tracker.probe(pod, True, 0.0)

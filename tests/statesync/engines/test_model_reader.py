@@ -7,9 +7,9 @@ import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from schedulers.types import Pod, PodId
 from statesync.engines.access import PLAIN, Accesses, PoolAccess, fixed_key
@@ -21,17 +21,18 @@ from statesync.engines.model_reader import (
     RETRY_S,
     TRUSTED,
     LookWaiter,
-    ModelReadConfig,
     ModelReader,
 )
+from statesync.settings import Scrape
 from statesync.store.memory import MemoryStore
 from tests.fakes.engine_pages import Engine, Page, engine, refusing
 from tests.fakes.virtual_time import RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S
 
 PATH = "/v1/models"
-QUICK = ModelReadConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=60.0)
-RARE = replace(QUICK, interval_s=1e6)
+QUICK = Scrape(models_interval_s=0.005, timeout_s=60.0)
+MOST_PER_S = 10_000.0
+RARE = replace(QUICK, models_interval_s=1e6)
 """Reads by turns only once."""
 
 
@@ -71,14 +72,16 @@ class Shared(MemoryStore):
 class Reading:
     """A reader, what it handed on, and its clock, which a test may put forward."""
 
-    def __init__(self, config: ModelReadConfig = QUICK, *, elected: bool = True, access: PoolAccess = PLAIN) -> None:
+    def __init__(self, config: Scrape = QUICK, *, elected: bool = True, access: PoolAccess = PLAIN) -> None:
         self.clock = RunningClock()
         self.shared = Shared(elected=elected)
         self.lists: asyncio.Queue[tuple[PodId, ModelCards | None]] = asyncio.Queue()
         accesses = Accesses({"pool": access})
-        self.reader = ModelReader(
-            config, lambda pod, cards: self.lists.put_nowait((pod, cards)), self.shared, accesses, clock=self.clock
-        )
+
+        def on_models(pod: PodId, cards: ModelCards | None) -> None:
+            self.lists.put_nowait((pod, cards))
+
+        self.reader = ModelReader(config, on_models, self.shared, accesses, max_per_s=MOST_PER_S, clock=self.clock)
 
     @asynccontextmanager
     async def of(self, *pods: Pod) -> AsyncIterator[ModelReader]:

@@ -12,8 +12,9 @@ import pytest
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
 from statesync.engines.access import PLAIN, Accesses, PoolAccess, fixed_key
-from statesync.engines.health import HealthConfig, HealthTracker, Outcome
-from statesync.engines.prober import ProbeConfig, Prober
+from statesync.engines.health import HealthTracker, Outcome
+from statesync.engines.prober import Prober
+from statesync.settings import Health
 from statesync.store.memory import MemoryStore
 from tests.fakes.engine_pages import Page, engine, refusing
 from tests.fakes.stream_server import stream_server
@@ -40,14 +41,14 @@ class Scene:
 
     def __init__(
         self,
-        config: ProbeConfig,
+        config: Health,
         *,
-        health: HealthConfig | None = None,
+        health: Health | None = None,
         access: PoolAccess = PLAIN,
         shared: Shared | None = None,
     ) -> None:
         self.changes: asyncio.Queue[tuple[PodId, str, bool]] = asyncio.Queue()
-        self.health = HealthTracker(health or HealthConfig(), lambda *change: self.changes.put_nowait(change))
+        self.health = HealthTracker(health or Health(), lambda *change: self.changes.put_nowait(change))
         self.prober = Prober(config, self.health, Accesses({"pool": access}), shared)
 
     def set_pods(self, *pods: Pod) -> None:
@@ -73,7 +74,7 @@ def test_after_the_first_round_every_pod_has_been_probed_once() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = WELL
             b.pages["/health"] = Page(503)
-            scene, gone = Scene(ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S)), refusing()
+            scene, gone = Scene(Health(interval_s=1000.0, timeout_s=TIMEOUT_S)), refusing()
             scene.set_pods(a.pod, b.pod, gone)
             async with probing(scene), asyncio.timeout(DEADLINE_S):
                 await scene.prober.first_round()
@@ -91,7 +92,7 @@ def test_the_first_round_does_not_wait_for_pods_that_left_or_for_none() -> None:
     async def story() -> None:
         async with engine() as stuck:
             stuck.pages["/health"] = Page(silent=True)
-            scene = Scene(ProbeConfig(timeout_s=1000.0))
+            scene = Scene(Health(timeout_s=1000.0))
             async with probing(scene), asyncio.timeout(DEADLINE_S):
                 await scene.prober.first_round()
                 scene.set_pods(stuck.pod)
@@ -111,7 +112,7 @@ def test_verdicts_of_other_replicas_stand_for_first_probes_and_an_own_probe_over
         shared: list[tuple[PodId, bool]] = []
         async with engine() as well, engine() as failing, engine() as new:
             new.pages["/health"] = failing.pages["/health"] = WELL
-            scene = Scene(ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S), shared=Shared(shared))
+            scene = Scene(Health(interval_s=1000.0, timeout_s=TIMEOUT_S), shared=Shared(shared))
             scene.set_pods(well.pod, failing.pod, new.pod)
             verdicts = {well.pod.id: True, failing.pod.id: False, PodId("of no pool"): True}
             scene.prober.probed_elsewhere(verdicts)
@@ -132,7 +133,7 @@ def test_a_pod_that_fails_is_blocked_and_comes_back_when_it_is_healthy() -> None
     async def story() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = b.pages["/health"] = WELL
-            scene = Scene(ProbeConfig(interval_s=0.005, timeout_s=TIMEOUT_S, max_per_s=10_000.0))
+            scene = Scene(Health(interval_s=0.005, timeout_s=TIMEOUT_S))
             scene.set_pods(a.pod, b.pod)
             async with probing(scene):
                 await scene.prober.first_round()
@@ -150,7 +151,7 @@ def test_any_status_but_2xx_is_unhealthy(page: Page) -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = page
             b.pages["/health"] = WELL
-            scene = Scene(ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S))
+            scene = Scene(Health(interval_s=1000.0, timeout_s=TIMEOUT_S))
             scene.set_pods(a.pod, b.pod)
             async with probing(scene):
                 assert await scene.next() == (a.pod.id, "probe", True)
@@ -163,7 +164,7 @@ def test_a_pod_that_accepts_and_never_answers_is_unhealthy() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = Page(silent=True)
             b.pages["/health"] = WELL
-            scene = Scene(ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S))
+            scene = Scene(Health(interval_s=1000.0, timeout_s=TIMEOUT_S))
             scene.set_pods(b.pod)
             async with probing(scene):
                 await scene.prober.first_round()
@@ -180,7 +181,7 @@ def test_a_new_pod_is_probed_at_once_with_any_interval() -> None:
     async def story() -> None:
         async with engine() as a, engine() as late:
             a.pages["/health"] = WELL
-            scene = Scene(ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S))
+            scene = Scene(Health(interval_s=1000.0, timeout_s=TIMEOUT_S))
             scene.set_pods(a.pod)
             async with probing(scene):
                 await scene.prober.first_round()
@@ -194,7 +195,7 @@ def test_each_probe_has_its_own_connection() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages["/health"] = Page(body=b"ok")
-            scene = Scene(ProbeConfig(interval_s=0.001, timeout_s=TIMEOUT_S, max_per_s=10_000.0))
+            scene = Scene(Health(interval_s=0.001, timeout_s=TIMEOUT_S))
             scene.set_pods(a.pod)
             async with probing(scene):
                 await a.until(lambda: a.asked["/health"] >= 3)
@@ -207,7 +208,7 @@ def test_an_ejected_pod_is_unblocked_while_the_prober_runs() -> None:
     async def story() -> None:
         async with engine() as a, engine() as b:
             a.pages["/health"] = b.pages["/health"] = WELL
-            scene = Scene(ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S), health=HealthConfig(eject_s=0.01))
+            scene = Scene(Health(interval_s=1000.0, timeout_s=TIMEOUT_S), health=Health(eject_s=0.01))
             scene.set_pods(a.pod, b.pod)
             async with probing(scene):
                 await scene.prober.first_round()
@@ -223,7 +224,7 @@ def test_stopping_cancels_probes_and_leaves_no_task_behind() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages["/health"] = Page(silent=True)
-            scene = Scene(ProbeConfig(timeout_s=1000.0))
+            scene = Scene(Health(timeout_s=1000.0))
             scene.set_pods(a.pod)
             async with probing(scene):
                 await a.until(lambda: a.asked["/health"] == 1)
@@ -249,7 +250,7 @@ def test_an_incomplete_answer_is_unhealthy(said: bytes) -> None:
 
         async with stream_server(serve) as port:
             address = f"{HOST}:{port}"
-            scene = Scene(ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S))
+            scene = Scene(Health(interval_s=1000.0, timeout_s=TIMEOUT_S))
             async with engine() as well:  # a pool's last pod is never blocked
                 well.pages["/health"] = WELL
                 scene.set_pods(Pod(PodId(address), address), well.pod)
@@ -259,8 +260,8 @@ def test_an_incomplete_answer_is_unhealthy(said: bytes) -> None:
     asyncio.run(talk())
 
 
-ONCE = ProbeConfig(interval_s=1000.0, timeout_s=TIMEOUT_S)
-AGAIN = ProbeConfig(interval_s=0.005, timeout_s=TIMEOUT_S, max_per_s=10_000.0)
+ONCE = Health(interval_s=1000.0, timeout_s=TIMEOUT_S)
+AGAIN = Health(interval_s=0.005, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("status", [200, 202, 204, 299])

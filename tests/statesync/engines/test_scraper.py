@@ -8,14 +8,15 @@ import logging
 import pathlib
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
 from statesync.engines.access import NO_ACCESSES, Accesses, PoolAccess
-from statesync.engines.scraper import ScrapeConfig, ScrapeListener, Scraper, restarted
+from statesync.engines.scraper import ABSENT_S, ScrapeListener, Scraper, restarted
+from statesync.settings import Scrape
 from statesync.store.memory import MemoryStore
 from statesync.store.protocol import StateStore
 from statesync.types import EngineReport, PrefixPage
@@ -27,7 +28,7 @@ from tests.fakes.waiting import DEADLINE_S
 
 VLLM = Page(body=(pathlib.Path(__file__).parents[2] / "data" / "metrics-vllm-0.32.txt").read_bytes())
 TIMEOUT_S = 60.0
-QUICK = ScrapeConfig(interval_s=0.005, max_per_s=10_000.0, timeout_s=TIMEOUT_S)
+QUICK = Scrape(interval_s=0.005, max_per_s=10_000.0, timeout_s=TIMEOUT_S)
 """Reads repeatedly. No read times out, also on a busy machine."""
 SLOW = replace(QUICK, interval_s=1e6)
 """Reads once."""
@@ -72,11 +73,12 @@ async def read_failed(caplog: pytest.LogCaptureFixture) -> None:
 async def scraping(
     events: Events,
     *pods: Pod,
-    config: ScrapeConfig = QUICK,
+    config: Scrape = QUICK,
+    absent_s: float = ABSENT_S,
     shared: StateStore | None = None,
     accesses: Accesses = NO_ACCESSES,
 ) -> AsyncIterator[Scraper]:
-    scraper = Scraper(config, events.listener, shared or MemoryStore(), accesses)
+    scraper = Scraper(config, events.listener, shared or MemoryStore(), accesses, absent_s=absent_s)
     scraper.set_pods("pool", pods)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(scraper.run())
@@ -148,7 +150,7 @@ def test_a_pod_with_an_empty_metrics_page_is_asked_for_no_other() -> None:
     async def story() -> None:
         async with engine() as a:
             a.pages = {"/metrics": Page(body=b""), "/prometheus/metrics": VLLM}
-            async with scraping(Events(), a.pod, config=replace(QUICK, absent_s=0.01)):
+            async with scraping(Events(), a.pod, absent_s=0.01):
                 await a.until(lambda: a.asked["/metrics"] > 2)
             assert a.asked["/prometheus/metrics"] == 0
 
@@ -159,7 +161,7 @@ def test_metrics_that_appear_later_are_found() -> None:
     async def story() -> None:
         async with engine() as a:
             events = Events()
-            async with scraping(events, a.pod, config=replace(QUICK, absent_s=0.01)):
+            async with scraping(events, a.pod, absent_s=0.01):
                 await a.until(lambda: a.asked["/metrics"] > 0)
                 a.pages["/metrics"] = VLLM
                 await events.next("report")
@@ -421,7 +423,7 @@ class Scene:
             on_report=lambda pod, report, age_s: self.handed_on.append((report.prefix_queries_tokens, age_s)),
             on_restart=lambda pod: self.handed_on.append("restart"),
         )
-        self.scraper = Scraper(ScrapeConfig(), listener, MemoryStore(), clock=self.clock)
+        self.scraper = Scraper(Scrape(), listener, MemoryStore(), clock=self.clock)
         self.scraper.set_pods("pool", [self.pod])
 
     def reported(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:

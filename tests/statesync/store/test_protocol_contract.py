@@ -12,6 +12,7 @@ from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
 from statesync.errors import StaleGeneration, StateError
 from statesync.owners import key_of
+from statesync.settings import Sync
 from statesync.shares import ShareAnswer, ShareAsk, ShareGrant
 from statesync.store.open import open_store as open_with
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
@@ -22,7 +23,7 @@ from tests.fakes.redis_replicas import STEADY, A, B, pass_renewal
 from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import RunningClock, pass_time, run_on
 
-PATIENT = STEADY._replace(timeout_s=1e6)
+PATIENT = Sync(lease_s=STEADY.lease_s, timeout_s=1e6, checkpoint_s=STEADY.checkpoint_s)
 """A time limit that no answer exceeds, also when a test moves the clock past a lease."""
 
 _fresh = count()

@@ -9,7 +9,8 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.errors import StoreUnavailable
-from statesync.store.protocol import PolicyRecord, SyncConfig
+from statesync.settings import Sync
+from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.connection import RespConnection, ServerAddress
 from statesync.store.redis.messages import ChangesMessage, pack, standing
 from statesync.store.redis.session import RENEWALS
@@ -20,7 +21,7 @@ from tests.fakes.redis_server import RedisServer, redis_server
 from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_on
 
 A, B = PodId("a"), PodId("b")
-CONFIG = SyncConfig(lease_s=60.0, timeout_s=1e6)
+CONFIG = Sync(lease_s=60.0, timeout_s=1e6)
 """A time limit that no answer exceeds, also when a test moves the clock past a lease."""
 FOUR, FIVE = InflightNumbers(4, 4, 4, 4), InflightNumbers(5, 5, 5, 5)
 

@@ -11,7 +11,7 @@ import redis as redis_py
 
 from schedulers.types import PodId
 from statesync.errors import StoreUnavailable
-from statesync.store.protocol import SyncConfig
+from statesync.settings import Sync
 from statesync.store.redis.connection import RespConnection, ServerAddress
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.ledger import PendingUpdates
@@ -26,7 +26,7 @@ from tests.fakes.virtual_time import RunningClock, pass_time, real_moment, run_o
 A = PodId("a")
 LEASES = "{turnout}:leases"
 ONE = InflightNumbers(1, 1, 1, 1)
-CONFIG = SyncConfig(lease_s=60.0, timeout_s=1e6)
+CONFIG = Sync(lease_s=60.0, timeout_s=1e6)
 """A time limit that no answer exceeds, also when a test moves the clock past a lease."""
 RENEWAL_S = CONFIG.lease_s / RENEWALS
 

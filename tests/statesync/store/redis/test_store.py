@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from schedulers.types import PodId
-from statesync.store.protocol import PolicyRecord, SyncConfig
+from statesync.settings import Sync
+from statesync.store.protocol import PolicyRecord
 from statesync.store.redis.connection import ServerAddress
 from statesync.store.redis.keys import LOG_TTL_S, REPORT_TTL_S
 from statesync.store.redis.locate import FixedServer
@@ -206,7 +207,7 @@ def test_attempts_at_a_silent_server_follow_each_other_without_a_pause_and_at_on
         running().paths["path"] = path = SimulatedPath(running(), end)
         if silent:
             path.part()
-        store = RedisStore(Noted(ServerAddress("", path="path")), SyncConfig(timeout_s=1.0), Random(1))
+        store = RedisStore(Noted(ServerAddress("", path="path")), Sync(timeout_s=1.0), Random(1))
         starting = asyncio.get_running_loop().create_task(store.start("me", RecordingListener()))
         await asyncio.sleep(20.0)
         starting.cancel()

@@ -10,7 +10,7 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.errors import StateError
-from statesync.store.protocol import SyncConfig
+from statesync.settings import Sync
 from statesync.store.redis.connection import RespConnection, ServerAddress
 from statesync.store.redis.keys import RedisKeys
 from statesync.store.redis.lease import LiveReplicas
@@ -48,13 +48,13 @@ async def later(seconds: float = 1.0) -> None:
 class Scene:
     """A syncer, its link, and the errors that it reported."""
 
-    def __init__(self, link: RespConnection, config: SyncConfig | None = None) -> None:
+    def __init__(self, link: RespConnection, config: Sync | None = None) -> None:
         self.link = link
         self.pending = PendingUpdates()
         self.view_age = ViewAge(0.0)
         self.live_replicas = LiveReplicas("me", 5.0)
         self.live_replicas.seen("other", "its token", 0.0)
-        self.syncer = Syncer("me", self.pending, KEYS, config or SyncConfig(), self.view_age, self.live_replicas)
+        self.syncer = Syncer("me", self.pending, KEYS, config or Sync(), self.view_age, self.live_replicas)
         self.token = f"{Random().getrandbits(64):016x}"
         self.troubles: list[StateError | None] = []
 
@@ -71,7 +71,7 @@ class Scene:
 
 
 def play(
-    server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]], config: SyncConfig | None = None
+    server: RedisServer, scene: Callable[[Scene], Coroutine[None, None, None]], config: Sync | None = None
 ) -> None:
     async def run() -> None:
         link = await RespConnection.open(ServerAddress("127.0.0.1", server.port), timeout_s=1e6, name="test")
@@ -128,7 +128,7 @@ def test_updates_during_a_request_are_sent_together(server: RedisServer) -> None
     play(server, scene)
 
 
-SLOW = SyncConfig(interval_s=100.0)
+SLOW = Sync(interval_s=100.0)
 """Intervals that pass only when a test moves the clock."""
 
 
