@@ -115,7 +115,8 @@ class Failover(Section, frozen=True):
     max_chars: int = 262144
     """Of the text that is kept for each stream; a longer answer is not moved."""
     max_moves: int = 4
-    """How often one stream may be moved, attempts that fail included: a request may be what its pods die of."""
+    """How often one stream may be moved, attempts that reach a pod and fail included: its pods may die of the
+    request."""
     resume: bool = False
     """Streams carry event ids, and a client that comes back to any replica with `Last-Event-ID` gets what it has missed
     and the rest, also where its replica is gone: then a pod goes on with it as with `mid_stream`. Needs a `state` in

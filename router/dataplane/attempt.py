@@ -11,6 +11,7 @@ from router.access.limit_headers import without_limits
 from router.dataplane.completion import Completion
 from router.dataplane.deps import GatewayDeps, PairSender
 from router.dataplane.exchange import FAILED, Exchange, Placement, RoutedRequest
+from router.dataplane.failover.reasons import MOVED
 from router.dataplane.fallback import Fallbacks
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver
@@ -227,8 +228,9 @@ class Attempts:
         exchange, placement = relay.exchange, relay.placement
         routed = exchange.routed
         self._view.prefill_done(placement.charge)
-        if relay.last_at:
-            return  # another pod goes on with a stream that began earlier
+        if relay.last_at:  # another pod goes on with a stream that began earlier
+            self._metrics.count_move(routed.pool, MOVED)
+            return
         token = relay.sse and relay.status == 200
         if routed.arm is not None:
             routed.arm.first_byte(routed, now - exchange.arrived, token=token)

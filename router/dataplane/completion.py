@@ -10,9 +10,11 @@ import logging
 from router.dataplane.access_log import AccessLog, names, tokens
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, RoutedRequest
+from router.dataplane.failover.reasons import NO_POD, NotMoved
 from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.responses import Headers, dialect_of, error_answer
 from router.errors import (
+    CutMidAnswer,
     GatewayError,
     InternalError,
     InvalidApiKey,
@@ -59,6 +61,11 @@ class Completion:
     def refuse(self, exchange: Exchange, error: GatewayError) -> None:
         """Answer with an error. The connection stays open unless the error leaves bytes unread (`shape.closes`)."""
         if exchange.done:
+            return
+        relay = exchange.relay
+        if relay is not None and relay.begun:  # it waited for a pod that goes on with its answer
+            self._metrics.count_move(exchange.routed.pool, NO_POD)
+            self.break_off(exchange, relay, CutMidAnswer(error.message + NotMoved(NO_POD).words))
             return
         if error.shape.closes:
             exchange.keep_alive = False

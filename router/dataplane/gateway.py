@@ -43,7 +43,7 @@ class Gateway:
         if any(pool.failover.mid_stream for pool in deps.settings.pools):
             from router.dataplane.stream_mover import StreamMover
 
-            mover = self._attempts.mover = StreamMover(deps, self._attempts.send)
+            mover = self._attempts.mover = StreamMover(deps, self._attempts)
             self._routing.movable = mover.prepare
         self._queue = RequestQueue(deps, self._attempts, self.completion)
         self._stateful = StatefulRequests(

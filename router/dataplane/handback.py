@@ -42,6 +42,9 @@ class HandBack:
         self._attempts = attempts
         self._queue = queue
         self._completion = completion
+        self._clock = deps.clock
+        self._patience_s = deps.settings.limits.queue_timeout_s
+        """How long a stream that could move stays with its silent pod where no other pod is well."""
         self._watched: set[Relay] = set()
         """Those with a timer: a pod that comes and goes gives an answer no second one."""
 
@@ -82,15 +85,21 @@ class HandBack:
             self._watch(exchange, relay)
             return
         if silent_s < SILENT_S:
-            if not _can_move(exchange, relay):  # any more
+            silent = self._clock() - last_at
+            if not _can_move(exchange, relay) or (silent < self._patience_s and not self._others(exchange)):
                 self._watch(exchange, relay)
                 return
             relay.cancel()
-            gone = PodGone(f"Pod {pod} fails its probes and sent nothing for {MOVABLE_SILENT_S:g} s.")
+            gone = PodGone(f"Pod {pod} fails its probes and sent nothing for {silent:.0f} s.")
             self._attempts.failed(relay, gone)
             return
         message = f"Pod {pod} fails its probes and sent nothing for {SILENT_S:g} s."
         self._completion.give_up(exchange, PodGone(message, retry_after_s=1.0))
+
+    def _others(self, exchange: Exchange) -> bool:
+        """Whether a pod that is well could go on with the exchange."""
+        statuses = self._view.statuses(exchange.routed.pool)
+        return any(not each.blockers and PROBE not in each.kept for each in statuses)
 
     def _fails(self, pod: PodId) -> bool:
         try:

@@ -1,5 +1,6 @@
-"""The relay of a stream that may be moved: passes on whole events only, and takes over from the relay of a pod that
-died. What an event means is for `failover/` to say, whether the stream goes on for `StreamMover`.
+"""The relays of pools whose streams may be moved. That of a stream passes on whole events only, and takes over from the
+relay of a pod that died; that of a whole answer holds it back until it is complete. What an event means is for
+`failover/` to say, whether the stream goes on for `StreamMover`.
 """
 
 from __future__ import annotations
@@ -129,3 +130,35 @@ class MovableRelay(Relay):
             self._pass_on(ending)
         super().end()
         return True
+
+
+class HeldRelay(Relay):
+    """One attempt at an answer in one piece: while the client has nothing of it, another pod can give it."""
+
+    __slots__ = ("_pieces", "_room")
+
+    def __init__(self, listener: RelayListener, exchange: Exchange, placement: Placement, room: int) -> None:
+        """Up to `room` bytes are held."""
+        super().__init__(listener, exchange, placement)
+        self._room = room
+        self._pieces: list[bytes] = []
+
+    def data(self, piece: bytes, safe: int, now: float) -> None:
+        """Hold the bytes; what is too much is passed on, and all that follows."""
+        if self.sse or self.begun:
+            super().data(piece, safe, now)
+            return
+        self._pieces.append(piece)
+        self._room -= len(piece)
+        if self._room < 0:
+            self._let_go(now)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        if self._pieces:
+            self._let_go(self.exchange.edge.clock())
+        super().end()
+
+    def _let_go(self, now: float) -> None:
+        held, self._pieces = b"".join(self._pieces), []
+        super().data(held, len(held), now)

@@ -196,8 +196,8 @@ class RequestQueue:
         except NoPodAvailable:
             if self._fallbacks.take(exchange, NO_POD):
                 return True
-            if self._awaits_first_pod(exchange):
-                return False
+            if self._awaits_first_pod(exchange) or exchange.relay is not None:
+                return False  # a stream goes on waiting for its next pod
             raise
         if exchange.routed.line != line:  # its session has another own pod by now, which has no room either
             self._admission.step_back(exchange)

@@ -122,6 +122,8 @@ class ChatBody(Sampled):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     """The last message is the beginning of the answer."""
+    kv_transfer_params: dict[str, Any] | None = None
+    """`prompt_token_ids` in it is the prompt, in the place of the messages."""
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
 
 

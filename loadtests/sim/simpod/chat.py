@@ -13,7 +13,7 @@ from loadtests.sim.simpod.forms import form_of
 from loadtests.sim.simpod.limits import check_sampling, check_stream_options, limit_of
 from loadtests.sim.simpod.logprobs import MOST
 from loadtests.sim.simpod.script import Choice, PodSpec, Script, Stream, model_of, name_of
-from loadtests.sim.simpod.text import Prompt, chat_begun, chat_text, going_on, prompt_of
+from loadtests.sim.simpod.text import Prompt, chat_begun, chat_text, going_on, prompt_of, prompt_of_ids
 from loadtests.sim.simpod.tools import Tool, call_of
 
 
@@ -24,7 +24,11 @@ def chat(given: object, spec: PodSpec) -> Script:
     check_stream_options(body)
     _check_logprobs(body)
     model = model_of(body.model, spec)
-    prompt = _begun_prompt(body) if body.continue_final_message else chat_prompt(body.messages, body.tools)
+    ids = (body.kv_transfer_params or {}).get("prompt_token_ids")
+    if ids:
+        prompt = prompt_of_ids(ids)
+    else:
+        prompt = _begun_prompt(body) if body.continue_final_message else chat_prompt(body.messages, body.tools)
     field = "max_completion_tokens" if body.max_completion_tokens is not None else "max_tokens"
     limit = body.max_completion_tokens if body.max_completion_tokens is not None else body.max_tokens
     count = 1 if body.n is None else body.n

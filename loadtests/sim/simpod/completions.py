@@ -28,7 +28,7 @@ from loadtests.sim.simpod.script import (
     name_of,
     token_events,
 )
-from loadtests.sim.simpod.text import Prompt, going_on, pieces_of, prompt_of, token_id
+from loadtests.sim.simpod.text import Prompt, going_on, pieces_of, prompt_of, prompt_of_ids, token_id
 
 _MOST_PROMPTS = 1024
 
@@ -63,7 +63,7 @@ def prompts_of(given: Any) -> list[Prompt]:
     if isinstance(given, str):
         return [going_on(prompt_of(given.encode(errors="surrogatepass")))]
     if given and all(isinstance(token, int) for token in given):
-        return [going_on(prompt_of(b"".join((token & 0xFFFFFFFF).to_bytes(4, "little") for token in given)))]
+        return [prompt_of_ids(given)]
     if len(given) > _MOST_PROMPTS:
         raise rejected(
             f"prompt list length {len(given)} exceeds the maximum allowed count of {_MOST_PROMPTS}. To increase this "

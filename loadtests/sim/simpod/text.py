@@ -39,9 +39,13 @@ class Prompt(NamedTuple):
     """64 bits that follow from the text: an answer's only randomness."""
     begun: int = 0
     """Bytes at its end that are the beginning of the answer; the seed follows from those before."""
+    ids: Sequence[int] = ()
+    """Its tokens, if they were given as numbers."""
 
     def token_ids(self) -> list[int]:
         """The numbers of its tokens, as `token_id` gives them: routers ask for those of long prompts."""
+        if self.ids:
+            return list(self.ids)
         count = -(-len(self.text) // BYTES_PER_TOKEN)
         return list(struct.unpack(f"<{count}I", self.text.ljust(count * BYTES_PER_TOKEN, b"\0")))
 
@@ -49,6 +53,11 @@ class Prompt(NamedTuple):
 def prompt_of(text: bytes) -> Prompt:
     """Count and hash a prompt's text; an empty one counts one token."""
     return Prompt(text, max(1, -(-len(text) // BYTES_PER_TOKEN)), xxhash.xxh3_64_intdigest(text))
+
+
+def prompt_of_ids(ids: Sequence[int]) -> Prompt:
+    """The prompt that token ids are; it may end with the beginning of its own answer."""
+    return going_on(prompt_of(text_of(ids)))._replace(ids=ids, tokens=len(ids))
 
 
 def chat_text(messages: Sequence[object], system: object = None, tools: object = None) -> bytes:

@@ -2,7 +2,7 @@
 events, knows no request and no pod.
 
 Tokens count by the engine's own usage where chunks carry it, by their token ids where they have these, else a chunk is
-a token.
+a token. Token ids are kept as JSON has them: no one reads one.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ class AnswerState:
     """An answer so far. After a move it goes on with the events of the next pod."""
 
     __slots__ = (
+        "_asked",
+        "_ids",
         "_max_chars",
+        "_opening",
         "_pieces",
         "_solid",
+        "_text_owed",
         "_trimmed",
+        "_whole",
+        "_whole_ids",
         "chars",
         "created",
         "done",
@@ -34,7 +40,6 @@ class AnswerState:
         "finished",
         "has_role",
         "id",
-        "ids",
         "moves",
         "owed",
         "prompt_tokens",
@@ -53,6 +58,18 @@ class AnswerState:
         """Tokens of the text that the present pod got."""
         self._solid = 0
         """`tokens` as it was at the end of the text that the next pod is sure to get."""
+        self._whole = 0
+        """`tokens` as it was when text came last: behind it there may be the beginning of a character."""
+        self._ids = bytearray()
+        """The token ids of prompt and answer, with commas between; empty where they are not all known."""
+        self._whole_ids = 0
+        """Bytes of `_ids` that belong to `_whole`."""
+        self._opening = True
+        """No chunk of the present pod has come."""
+        self._asked = b""
+        """The ids with which the present pod was to go on."""
+        self._text_owed = ""
+        """`owed` if it goes on with the text instead."""
         self.chars = 0
         self.tokens = 0
         """Tokens of the answer so far."""
@@ -61,8 +78,6 @@ class AnswerState:
         self.id = ""
         self.created = 0
         self.has_role = False
-        self.ids: list[int] = []
-        """The token ids, where chunks have them."""
         self.finished = False
         """A finish reason came."""
         self.done = False
@@ -86,6 +101,21 @@ class AnswerState:
         """Tokens of the text that the next pod gets; it makes the others again."""
         return self._solid
 
+    @property
+    def whole_tokens(self) -> int:
+        """Tokens of the answer in `ids`."""
+        return self._whole
+
+    @property
+    def ids(self) -> bytes:
+        """The token ids of the prompt and of the text so far; empty where they are not known."""
+        return bytes(self._ids[: self._whole_ids])
+
+    @property
+    def has_more_ids(self) -> bool:
+        """Whether ids came that have no text yet."""
+        return len(self._ids) > self._whole_ids
+
     def read(self, data: bytes) -> Chunk | None:
         """Take the data of one event. Returns it decoded, its text without what was owed; None where it is no chunk, or
         nothing more is kept."""
@@ -102,6 +132,8 @@ class AnswerState:
             return None
         if not self.id:
             self.id, self.created = chunk.id, chunk.created
+        if self._opening and chunk.choices:
+            self._open(chunk, chunk.choices[0])
         if chunk.usage is not None:
             self.tokens = self.sent_on + chunk.usage.completion_tokens
             if not self.moves:
@@ -110,10 +142,13 @@ class AnswerState:
             self._choice(chunk, chunk.choices[0], len(chunk.choices))
         return chunk
 
-    def go_on(self, owed: str, *, again: bool = False) -> None:
-        """The text goes to another pod, without the blanks `owed` at its end; `again`: the one before sent nothing."""
-        self.sent_on = self.tokens = self._solid
-        self.owed = owed
+    def go_on(self, owed: str, ids: bytes = b"", *, again: bool = False) -> None:
+        """The text goes to another pod, without the blanks `owed` at its end, or as these ids, with all of its blanks.
+        `again`: the pod before sent nothing."""
+        self._asked, self._text_owed, self._opening = ids, owed, True
+        self.sent_on = self.tokens = self._whole if ids else self._solid
+        if not ids:
+            self.owed = owed
         self.moves += not again
         self.finished = self.done = False
         self.failed = ""
@@ -123,7 +158,18 @@ class AnswerState:
         if not self.reason:
             self.reason = reason
         self._pieces = []  # what is not moved needs no text
-        self.ids = []
+        self._ids = bytearray()
+        self._whole_ids = 0
+
+    def _open(self, chunk: Chunk, choice: ChunkChoice) -> None:
+        """The first chunk of a pod: it says which tokens its prompt has, if it knows how to."""
+        self._opening = False
+        ids = _ids_in(chunk.prompt_token_ids) or _ids_in(choice.prompt_token_ids)
+        if self._asked and ids != self._asked:  # an engine that takes no ids for a chat
+            self.owed, self.sent_on, self.tokens = self._text_owed, self._solid, self._solid
+        if not self.reason:
+            self._ids = bytearray(ids)
+            self._whole_ids = len(ids)
 
     def _choice(self, chunk: Chunk, choice: ChunkChoice, count: int) -> None:
         delta = choice.delta
@@ -159,14 +205,19 @@ class AnswerState:
             self.give_up("option")
 
     def _count(self, chunk: Chunk, choice: ChunkChoice, text: str | None) -> None:
-        ids = choice.token_ids
-        if ids is not None and not self.reason:
-            self.ids += ids
+        ids = _ids_in(choice.token_ids)
+        if not ids and text:
+            self._ids = bytearray()  # without those of this text, the others are of no use
+            self._whole_ids = 0
+        elif ids and self._ids:
+            self._ids += b"," + ids
         if chunk.usage is None:
-            if ids is not None:
-                self.tokens += len(ids)
+            if ids:
+                self.tokens += ids.count(b",") + 1
             elif text or choice.delta is None or choice.delta.role is None:
                 self.tokens += 1
+        if text:
+            self._whole, self._whole_ids = self.tokens, len(self._ids)
         if text and not (self._trimmed and text.isspace()):
             self._solid = self.tokens
 
@@ -187,6 +238,12 @@ class AnswerState:
         pieces.append(text)
         if len(pieces) >= _JOINED:
             self._pieces = ["".join(pieces)]
+
+
+def _ids_in(raw: msgspec.Raw) -> bytes:
+    """The numbers of a list, with commas between."""
+    text = bytes(raw)
+    return text[1:-1].replace(b" ", b"") if text.startswith(b"[") else b""
 
 
 def _message_of(error: object) -> str:

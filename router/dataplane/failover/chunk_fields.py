@@ -4,9 +4,11 @@ A file of its own because mypyc cannot compile a msgspec Struct.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
+
+NO_IDS: Final = msgspec.Raw()
 
 
 class ChunkUsage(msgspec.Struct, gc=False):
@@ -37,7 +39,9 @@ class ChunkChoice(msgspec.Struct, gc=False):
     text: str | None = None
     finish_reason: Any = None
     logprobs: Any = None
-    token_ids: list[int] | None = None
+    token_ids: msgspec.Raw = NO_IDS
+    prompt_token_ids: msgspec.Raw = NO_IDS
+    """Of a completion, in its first chunk."""
 
 
 class Chunk(msgspec.Struct, gc=False):
@@ -47,6 +51,8 @@ class Chunk(msgspec.Struct, gc=False):
     created: int = 0
     choices: list[ChunkChoice] = []
     usage: ChunkUsage | None = None
+    prompt_token_ids: msgspec.Raw = NO_IDS
+    """Of a chat, in its first chunk."""
     error: Any = None
 
 

@@ -1,7 +1,9 @@
 """How another pod goes on with an answer: the client's request and the answer so far in, the next request out. Pure.
 
-A chat gets the text as the beginning of an assistant message that is to be continued, a completion has it after its
-prompt: as vLLM and SGLang take them. What the engine would need to know besides the text decides what is not moved.
+Where the token ids of prompt and text are known, they are the next prompt: text that is split into tokens anew may
+become other tokens. Else, and for engines that take no ids for a chat, a chat gets the text as the beginning of an
+assistant message that is to be continued, a completion has it after its prompt: as vLLM and SGLang take them. What the
+engine would need to know besides decides what is not moved.
 """
 
 from __future__ import annotations
@@ -51,6 +53,10 @@ _COMPLETION_TOKENS: Final = 16
 _USAGE_OPTIONS: Final = {"include_usage": True, "continuous_usage_stats": True}
 
 
+_ADDED: Final = ("stream_options", "return_token_ids")
+"""The fields that `opened` may set."""
+
+
 class Opened(NamedTuple):
     """A request as its first pod gets it, so that its answer can be moved."""
 
@@ -60,8 +66,10 @@ class Opened(NamedTuple):
     """The client asked for the usage at the end."""
     wants_counts: bool
     """The client asked for the usage in every chunk."""
-    options: bytes
-    """The client's own `stream_options`; empty without any."""
+    wants_ids: bool
+    """The client asked for token ids."""
+    given: Fields
+    """What the client itself has in the fields that were set."""
 
 
 class Continuation(NamedTuple):
@@ -69,48 +77,60 @@ class Continuation(NamedTuple):
 
     body: bytes
     owed: str
-    """Blanks that the next pod makes again, though the client has them."""
+    """Blanks that the next pod makes again, though the client has them, if it goes on with the text."""
+    ids: bytes
+    """The token ids with which it is to go on; empty where the text is all there is."""
 
 
-def opened(path: bytes, body: bytes) -> Opened | NotMoved:
-    """The request of a stream that may have to be moved; NotMoved where its fields forbid that."""
+def opened(path: bytes, body: bytes, *, ids: bool = False) -> Opened | NotMoved:
+    """The request of a stream that may have to be moved; NotMoved where its fields forbid that. `ids`: the engine says
+    which tokens it has."""
     fields = _fields(path, body)
     if isinstance(fields, NotMoved):
         return fields
+    wants_ids = bool(_value(fields, "return_token_ids"))
+    if wants_ids and path == CHAT:
+        return NotMoved("token_ids")
     options = _value(fields, "stream_options")
     asked = options if isinstance(options, dict) else {}
     usage = asked.get("include_usage") is True
     counts = usage and asked.get("continuous_usage_stats") is True
-    given = fields.get("stream_options")
+    given: Fields = {name: msgspec.Raw(bytes(fields[name])) for name in _ADDED if name in fields}
     _put(fields, "stream_options", {**asked, **_USAGE_OPTIONS})
-    return Opened(msgspec.json.encode(fields), usage, counts, b"" if given is None else bytes(given))
+    if ids:
+        _put(fields, "return_token_ids", True)
+    return Opened(msgspec.json.encode(fields), usage, counts, wants_ids, given)
 
 
 def original(made: Opened) -> bytes:
     """The client's request again, in other bytes: for a pool whose streams are not moved."""
     fields = msgspec.json.decode(made.body, type=Fields)
-    del fields["stream_options"]
-    if made.options:
-        fields["stream_options"] = msgspec.Raw(made.options)
-    return msgspec.json.encode(fields)
+    kept = {name: raw for name, raw in fields.items() if name not in _ADDED}
+    return msgspec.json.encode({**kept, **made.given})
 
 
-def continuation(path: bytes, body: bytes, state: AnswerState) -> Continuation | NotMoved:
-    """The request that goes on with the answer in `state` to the request `body`, as the client or `opened` has it."""
+def continuation(path: bytes, body: bytes, state: AnswerState, *, wants_ids: bool = False) -> Continuation | NotMoved:
+    """The request that goes on with the answer in `state` to the request `body`, as the client or `opened` has it.
+    `wants_ids`: see `Opened`."""
     if state.reason or state.finished:
         return NotMoved(state.reason or "ended")
     fields = _fields(path, body)
     if isinstance(fields, NotMoved):
         return fields
-    if not _reduce(fields, path, state.solid_tokens):
-        return NotMoved("ended")
     text = state.text
+    ids = state.ids if text else b""
+    if wants_ids and (state.has_more_ids or (text and not ids)):
+        return NotMoved("token_ids")
+    if not _reduce(fields, path, state.whole_tokens if ids else state.solid_tokens):
+        return NotMoved("ended")
     if path == COMPLETION:
-        reason, owed = _after_prompt(fields, text, state), ""
+        reason, owed = _after_prompt(fields, text, ids), ""
     else:
         kept = text.rstrip()  # templates drop the blanks, and the engine would make them a second time
         reason, owed = _after_messages(fields, kept), text[len(kept) :]
-    return NotMoved(reason) if reason else Continuation(msgspec.json.encode(fields), owed)
+        if ids:
+            fields["kv_transfer_params"] = msgspec.Raw(b'{"prompt_token_ids":[%b]}' % ids)
+    return NotMoved(reason) if reason else Continuation(msgspec.json.encode(fields), owed, ids)
 
 
 def _fields(path: bytes, body: bytes) -> Fields | NotMoved:
@@ -138,12 +158,12 @@ def _forbidden(fields: Fields, path: bytes) -> str:
         return "stop"  # the engine keeps text back that may begin with one, and the rest ends within a token
     if path == CHAT:
         anew = _value(fields, "add_generation_prompt") is False and not _value(fields, "continue_final_message")
-        return "prompt" if anew else "token_ids" if _value(fields, "return_token_ids") else ""
+        return "prompt" if anew else ""
     raw = fields.get("prompt")
     prompt = "" if raw is None or bytes(raw).startswith(b'"') else msgspec.json.decode(raw)
     if not isinstance(prompt, str) and not _is_ids(prompt) and _only(prompt) is None:
         return "choices"
-    return "token_ids" if _is_ids(prompt) != bool(_value(fields, "return_token_ids")) else ""
+    return ""
 
 
 def _is_ids(prompt: object) -> bool:
@@ -190,19 +210,17 @@ def _after_messages(fields: Fields, text: str) -> str:
     return ""
 
 
-def _after_prompt(fields: Fields, text: str, state: AnswerState) -> str:
-    """Put the text after a completion's prompt. Returns the reason why not."""
+def _after_prompt(fields: Fields, text: str, ids: bytes) -> str:
+    """Put the text after a completion's prompt, or the ids in its place. Returns the reason why not."""
+    if ids:
+        fields["prompt"] = msgspec.Raw(b"[%b]" % ids)
+        return ""
     given = _value(fields, "prompt")
     prompt = _only(given) or given
     if isinstance(prompt, str):
         _put(fields, "prompt", prompt + text)
         return ""
-    if not isinstance(prompt, list) or not _is_ids(prompt):
-        return "choices"
-    if len(state.ids) != state.solid_tokens:
-        return "token_ids"
-    _put(fields, "prompt", [*prompt, *state.ids])
-    return ""
+    return "token_ids" if text else ""
 
 
 def _value(fields: Fields, name: str) -> object:

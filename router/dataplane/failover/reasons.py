@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+NO_POD: Final = "no_pod"
+MOVED: Final = "moved"
+"""The label of a stream that goes on."""
+
 REASONS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "path": "only chats and completions can be",
@@ -28,7 +32,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         "refused": "the other pod refused to go on",
         "pinned": "only this pod has its state",
         "attempts": "too many pods failed it",
-        "no_pod": "no other pod has room",
+        NO_POD: "no other pod has room",
         "time": "its time is over",
     }
 )

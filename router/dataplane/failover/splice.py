@@ -1,7 +1,7 @@
 """Two or more pods' streams as the client's one: which bytes of each event it gets. Pure; knows no connection.
 
-The first pod's events go on as they are, without the counts that only the gateway asked for. Those of the next pods get
-the first one's id and time, no second role, and the tokens of the whole answer.
+The first pod's events go on as they are, without the counts and ids that only the gateway asked for. Those of the next
+pods get the first one's id and time, no second role, and the tokens of the whole answer.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ MOVED_COMMENT: Final = b": turnout moved\n\n"
 _DATA: Final = b"data: "
 _DATA_BYTES: Final = 6
 _USAGE: Final = b',"usage":{'
+_IDS: Final = b'token_ids":['
+_NOTHING: Final = b'"delta":{}'
 _LAST_EVENT: Final = b"data: [DONE]\n\n"
 
 
 class Splice:
     """The events of one answer."""
 
-    __slots__ = ("_moved", "_usage_passed", "_wants_counts", "_wants_usage", "counted", "state")
+    __slots__ = ("_moved", "_usage_passed", "_wants_counts", "_wants_ids", "_wants_usage", "counted", "state")
 
-    def __init__(self, state: AnswerState, *, wants_usage: bool, wants_counts: bool) -> None:
-        """What the client asked for: the usage at the end, and that in every chunk."""
+    def __init__(self, state: AnswerState, *, wants_usage: bool, wants_counts: bool, wants_ids: bool = False) -> None:
+        """What the client asked for: the usage at the end, and that in every chunk; the token ids."""
         self.state = state
+        self._wants_ids = wants_ids
         self._wants_usage = wants_usage
         self._wants_counts = wants_counts
         self._usage_passed = False
@@ -37,10 +40,15 @@ class Splice:
         self.counted = b""
         """The event with the answer's usage, whether or not the client gets it."""
 
-    def go_on(self, owed: str) -> None:
+    def go_on(self, owed: str, ids: bytes = b"") -> None:
         """The next events come from another pod; see `AnswerState.go_on`."""
-        self.state.go_on(owed, again=self._moved)
+        self.state.go_on(owed, ids, again=self._moved)
         self._moved = True
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing has come since the pod before died."""
+        return self._moved
 
     def passed(self, events: bytes) -> bytes:
         """What the client gets of whole events; nothing after an error that the engine sent."""
@@ -80,6 +88,10 @@ class Splice:
             return b"" if state.failed else event + EVENT_END
         if state.moves:
             return self._of_next_pod(data, chunk, had_role)
+        if not self._wants_ids and _IDS in event:
+            if _NOTHING in event and not chunk.choices[0].finish_reason:
+                return b""  # a chunk for the sake of its ids
+            event = without_ids(event)
         if chunk.usage is None:
             return event + EVENT_END
         if not chunk.choices:
@@ -105,7 +117,9 @@ class Splice:
             return self.counted if self._wants_usage else b""
         if usage is not None and not self._wants_counts:
             del said["usage"]
-        return _DATA + msgspec.json.encode(said) + EVENT_END if _adds(said, chunk, had_role) else b""
+        if not _adds(said, chunk, had_role, self._wants_ids):
+            return b""
+        return _DATA + msgspec.json.encode(said) + EVENT_END
 
     def _correct(self, usage: dict[str, Any]) -> None:
         """Make a pod's usage that of the whole answer."""
@@ -118,11 +132,12 @@ class Splice:
             details["cached_tokens"] = min(prompt, details["cached_tokens"])
 
 
-def _adds(said: dict[str, Any], chunk: Chunk, had_role: bool) -> bool:
-    """Take from a chunk what the client has; whether anything is left."""
+def _adds(said: dict[str, Any], chunk: Chunk, had_role: bool, wants_ids: bool) -> bool:
+    """Take from a chunk what the client has or did not ask for; whether anything is left."""
     choice, read = said["choices"][0], chunk.choices[0]
-    said.pop("prompt_token_ids", None)
-    choice.pop("prompt_token_ids", None)
+    for owner, name in ((said, "prompt_token_ids"), (choice, "prompt_token_ids"), (choice, "token_ids")):
+        if name in owner and not (wants_ids and name == "token_ids"):
+            owner[name] = None
     if read.delta is None:
         choice["text"] = read.text or ""
     else:
@@ -133,7 +148,17 @@ def _adds(said: dict[str, Any], chunk: Chunk, had_role: bool) -> bool:
             delta["content"] = read.delta.content
     text = read.text if read.delta is None else read.delta.content
     new_role = read.delta is not None and read.delta.role is not None and not had_role
-    return bool(text or read.token_ids or choice.get("finish_reason") or new_role)
+    return bool(text or choice.get("token_ids") or choice.get("finish_reason") or new_role)
+
+
+def without_ids(event: bytes) -> bytes:
+    """A chunk's event with null in the place of its lists of ids, as where none are asked for."""
+    at = event.find(_IDS)
+    while at >= 0:
+        at += len(_IDS) - 1
+        event = event[:at] + b"null" + event[event.find(b"]", at) + 1 :]
+        at = event.find(_IDS, at)
+    return event
 
 
 def without_usage(event: bytes) -> bytes:

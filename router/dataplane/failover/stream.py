@@ -1,4 +1,4 @@
-"""A request whose stream may be moved: its answer so far, and the request as the first pod got it. Pure."""
+"""A request whose answer may be moved: its answer so far, and the request as the first pod got it. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ class MovableStream:
         self._path = path
         self._opened = opened
         state = AnswerState(max_chars, trimmed=path == CHAT)
-        self.splice = Splice(state, wants_usage=opened.wants_usage, wants_counts=opened.wants_counts)
+        self.splice = Splice(
+            state, wants_usage=opened.wants_usage, wants_counts=opened.wants_counts, wants_ids=opened.wants_ids
+        )
         self.attempts = 0
         """Attempts to move it."""
 
@@ -37,18 +39,20 @@ class MovableStream:
 
     def next_request(self) -> Continuation | NotMoved:
         """What the next pod is asked."""
-        return continuation(self._path, self._opened.body, self.splice.state)
+        return continuation(self._path, self._opened.body, self.splice.state, wants_ids=self._opened.wants_ids)
 
 
 class FixedStream:
-    """A stream that cannot be moved, in a pool that moves streams."""
+    """An answer that cannot be moved, in a pool that moves streams."""
 
-    __slots__ = ("_body", "why")
+    __slots__ = ("_body", "held_bytes", "why")
 
     goes_on = can_move = False
 
-    def __init__(self, body: bytes, why: NotMoved) -> None:
+    def __init__(self, body: bytes, why: NotMoved, held_bytes: int = 0) -> None:
+        """The first `held_bytes` are held back, so that it can begin anew; a longer answer is passed on."""
         self._body = body
+        self.held_bytes = held_bytes
         self.why = why
 
     def original(self) -> bytes:

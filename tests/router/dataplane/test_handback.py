@@ -138,6 +138,20 @@ def test_a_stream_that_can_be_moved_leaves_a_silent_pod_that_is_gone_soon() -> N
         assert rig.metrics.moves == {("main", "moved"): 1}
 
 
+def test_a_stream_that_can_be_moved_stays_where_no_other_pod_is_well_for_as_long_as_requests_wait() -> None:
+    with Rig(one_pool(failover=Failover(mid_stream=True)), limits=Limits(queue_timeout_s=45.0)) as rig:
+        proven(rig)
+        client = rig.asks(CHAT.replace(b"{", b'{"stream":true,', 1))
+        silent = rig.asked().sends(SSE_HEAD + event('{"id":"a","choices":[{"index":0,"delta":{"content":"Hel"}}]}'))
+        for status in rig.view.statuses():
+            fails_its_probes(rig, status.pod.id)
+        rig.passes(4 * MOVABLE_SILENT_S)
+        assert silent.fate == ""
+        rig.passes(MOVABLE_SILENT_S)
+        assert silent.fate == "aborted"
+        client.leaves()
+
+
 def test_a_silent_answer_of_a_pod_that_is_well_again_goes_on() -> None:
     with Rig() as rig:
         proven(rig)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from router.settings import Failover, Pool, Timeouts
+from router.settings import Failover, Limits, Pool, Timeouts
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, Client, PodEnd, chunk, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -83,6 +83,21 @@ def test_another_pod_goes_on_where_the_first_one_stopped() -> None:
         assert rig.metrics.retries == {}
         assert rig.metrics.pool("main").ttft.count == 1
     assert [key[3] for key in rig.metrics.requests] == [200]
+
+
+def test_a_chat_of_vllm_goes_on_with_the_tokens_that_it_has() -> None:
+    with Rig(moving(engine="vllm")) as rig:
+        client = asks(rig)
+        assert msgspec.json.decode(rig.asked().request.body)["return_token_ids"] is True
+        role = b'data: {"id":"a","choices":[{"index":0,"delta":{"role":"assistant"}}],"prompt_token_ids":[%b]}\n\n'
+        said = b'data: {"id":"a","choices":[{"index":0,"delta":{"content":"%b"},"token_ids":[%d]}]}\n\n'
+        rig.asked().sends(SSE_HEAD + chunk(role % b"1,2"), chunk(said % (b"Hel", 3)), chunk(said % (b"lo", 4))).dies()
+        asked = msgspec.json.decode(rig.asked().request.body)
+        assert asked["kv_transfer_params"] == {"prompt_token_ids": [1, 2, 3, 4]}
+        rig.asked().sends(SSE_HEAD + chunk(role % b"1,2,3,4") + chunk(said % (b"!", 5)) + DONE + LAST_CHUNK)
+        assert text(client) == "Hello!"
+        assert b'"token_ids":[' not in client.raw
+        assert b'"prompt_token_ids":[' not in client.raw
 
 
 def test_the_first_pod_is_asked_to_count_and_the_client_sees_what_it_asked_for() -> None:
@@ -174,11 +189,87 @@ def test_what_cannot_be_exact_ends_with_an_error_that_says_why(fields: dict[str,
         assert len(rig.net.made) == 1
 
 
-def test_without_another_pod_the_stream_ends() -> None:
+def test_a_stream_waits_for_a_pod_with_room() -> None:
+    with Rig(moving(max_inflight_per_pod=1)) as rig:
+        client, other = asks(rig), asks(rig)
+        first, full = rig.net.made
+        begins(first).dies()
+        assert (rig.admission.queued, len(rig.net.made)) == (1, 2)
+        assert rig.metrics.moves == {}
+        begins(full).sends(event({"content": "."}, 3, finish="stop") + DONE + LAST_CHUNK)
+        assert other.answer().complete
+        second = rig.asked()
+        assert second.address == full.address
+        ends(second)
+        assert text(client) == "Hello, you!"
+        assert rig.metrics.moves == {("main", "moved"): 1}
+        rig.assert_clean()
+
+
+def test_a_stream_for_which_no_pod_comes_in_time_ends() -> None:
+    with Rig(moving(max_inflight_per_pod=1), limits=Limits(queue_timeout_s=20.0)) as rig:
+        client, other = asks(rig), asks(rig)
+        first, full = rig.net.made
+        rig.passes(25.0)  # as long as it has run does not count
+        rig.net.trouble[first.address] = ConnectionRefusedError(111, "Connection refused")
+        begins(first).dies()
+        begins(full)
+        rig.passes(19.0)
+        assert b'"error"' not in client.raw
+        rig.passes(2.0)
+        assert error(client).endswith("It was not continued on another pod: no other pod has room.")
+        assert rig.metrics.moves == {("main", "no_pod"): 1}
+        assert not client.answer().complete
+        assert rig.admission.queued == 0
+        other.leaves()
+
+
+def test_a_stream_waits_for_its_only_pod_to_come_back() -> None:
     with Rig(moving(), pods=1) as rig:
         client = asks(rig)
         begins(rig.asked()).dies()
+        assert rig.admission.queued == 1
+        rig.passes(1.1)
+        ends(rig.asked())
+        assert text(client) == "Hello, you!"
+
+
+def test_a_stream_does_not_wait_where_too_many_do() -> None:
+    with Rig(moving(), pods=1, limits=Limits(max_queue=0)) as rig:
+        client = asks(rig)
+        begins(rig.asked()).dies()
         assert error(client).endswith("no other pod has room.")
+        assert rig.metrics.moves == {("main", "no_pod"): 1}
+
+
+def test_a_client_that_leaves_while_its_stream_waits_leaves_nothing_behind() -> None:
+    with Rig(moving(), pods=1) as rig:
+        client = asks(rig)
+        begins(rig.asked()).dies()
+        client.leaves()
+        assert rig.admission.queued == 0
+        rig.assert_clean()
+
+
+def test_a_whole_answer_that_is_cut_begins_anew_on_another_pod() -> None:
+    with Rig(moving()) as rig:
+        client = asks(rig, stream=False)
+        whole = ok(b'{"choices": []}')
+        rig.asked().sends(whole[:-5]).dies()
+        assert client.raw == b""
+        rig.asked().sends(whole)
+        assert (client.answer().status, client.answer().body) == (200, b'{"choices": []}')
+        assert rig.metrics.retries == {("main", "cut"): 1}
+
+
+def test_of_a_whole_answer_no_more_is_held_than_of_a_text() -> None:
+    with Rig(moving(max_chars=100)) as rig:
+        client = asks(rig, stream=False)
+        pod = rig.asked().sends(ok(b"x" * 200)[:-50])
+        assert client.raw.endswith(b"x" * 150)
+        pod.dies()
+        assert (client.fate, len(rig.net.made)) == ("aborted", 1)
+        assert rig.metrics.moves == {("main", "size"): 1}
 
 
 def test_a_deadline_is_no_death_of_a_pod() -> None:

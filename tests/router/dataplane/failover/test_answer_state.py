@@ -52,7 +52,46 @@ def test_tokens_are_those_that_the_engine_counts() -> None:
 
 def test_tokens_are_counted_by_their_ids_where_there_is_no_usage() -> None:
     answer = fed(chunk("ab", token_ids=[7, 8]), chunk("c", token_ids=[9]), trimmed=False)
-    assert (answer.tokens, answer.ids) == (3, [7, 8, 9])
+    assert (answer.tokens, answer.ids) == (3, b"")
+
+
+def opening(*ids: int) -> bytes:
+    """The first chunk of a chat, with the ids of its prompt."""
+    role = {"role": "assistant", "content": ""}
+    body = {"id": "chatcmpl-7", "choices": [{"index": 0, "delta": role}], "prompt_token_ids": ids}
+    return msgspec.json.encode(body)
+
+
+def test_ids_of_prompt_and_text_are_kept() -> None:
+    answer = fed(opening(1, 2), said("ab", token_ids=[7, 8]), said("c", token_ids=[9]), said("", token_ids=[10]))
+    assert (answer.ids, answer.whole_tokens, answer.has_more_ids) == (b"1,2,7,8,9", 3, True)
+    assert fed(chunk("a", token_ids=[7], prompt_token_ids=[1]), trimmed=False).ids == b"1,7"
+
+
+def test_ids_with_one_missing_are_of_no_use() -> None:
+    assert fed(opening(1, 2), said("ab", token_ids=[7]), said("c"), said("d", token_ids=[9])).ids == b""
+
+
+def test_a_pod_that_goes_on_with_the_ids_makes_no_blanks_again() -> None:
+    answer = fed(opening(1), said("one", token_ids=[7]), said("\n", token_ids=[8]))
+    answer.go_on("\n", answer.ids)
+    answer.read(opening(1, 7, 8))
+    last = answer.read(said("\ntwo", token_ids=[9]))
+    assert last is not None
+    assert last.choices[0].delta is not None
+    assert last.choices[0].delta.content == "\ntwo"
+    assert (answer.ids, answer.tokens) == (b"1,7,8,9", 3)
+
+
+def test_a_pod_that_takes_no_ids_goes_on_with_the_text() -> None:
+    answer = fed(opening(1), said("one", token_ids=[7]), said("\n", token_ids=[8]))
+    answer.go_on("\n", answer.ids)
+    answer.read(opening(1, 99))
+    last = answer.read(said("\ntwo", token_ids=[9]))
+    assert last is not None
+    assert last.choices[0].delta is not None
+    assert last.choices[0].delta.content == "two"
+    assert (answer.ids, answer.tokens) == (b"1,99,9", 2), "the next move has the tokens of this pod"
 
 
 def test_tokens_behind_the_text_do_not_count_as_passed_to_the_next_pod() -> None:

@@ -8,7 +8,15 @@ import msgspec
 import pytest
 
 from router.dataplane.failover.answer_state import AnswerState
-from router.dataplane.failover.continuation import CHAT, COMPLETION, Continuation, Opened, continuation, opened
+from router.dataplane.failover.continuation import (
+    CHAT,
+    COMPLETION,
+    Continuation,
+    Opened,
+    continuation,
+    opened,
+    original,
+)
 from router.dataplane.failover.reasons import NotMoved
 
 ASKED: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
@@ -20,7 +28,7 @@ def so_far(*texts: str, path: bytes = CHAT, ids: bool = False) -> AnswerState:
     state = AnswerState(1000, trimmed=path == CHAT)
     for number, text in enumerate(texts):
         said = {"delta": {"content": text}} if path == CHAT else {"text": text}
-        known = {"token_ids": [number]} if ids else {}
+        known: dict[str, Any] = {"token_ids": [number], "prompt_token_ids": [5, 6]} if ids else {}
         state.read(msgspec.json.encode({"id": "a", "choices": [{"index": 0, **said, **known}]}))
     return state
 
@@ -80,9 +88,26 @@ def test_a_completion_without_a_limit_has_the_apis_own() -> None:
 
 def test_a_prompt_of_token_ids_goes_on_with_token_ids() -> None:
     body = {**PROMPT, "prompt": [5, 6], "return_token_ids": True}
-    assert next_request(body, so_far("a", "b", path=COMPLETION, ids=True), COMPLETION)["prompt"] == [5, 6, 0, 1]
-    made = continuation(COMPLETION, msgspec.json.encode(body), so_far("a", path=COMPLETION))
-    assert made == NotMoved("token_ids")
+    for asked in (body, PROMPT):
+        made = next_request(asked, so_far("a", "b", path=COMPLETION, ids=True), COMPLETION)
+        assert (made["prompt"], made["max_tokens"]) == ([5, 6, 0, 1], 14)
+    unknown = so_far("a", path=COMPLETION)
+    assert continuation(COMPLETION, msgspec.json.encode(body), unknown) == NotMoved("token_ids")
+
+
+def test_ids_that_the_client_has_are_not_made_again() -> None:
+    body = msgspec.json.encode(PROMPT)
+    ahead = so_far("a", "", path=COMPLETION, ids=True)
+    assert continuation(COMPLETION, body, ahead, wants_ids=True) == NotMoved("token_ids")
+    assert isinstance(continuation(COMPLETION, body, ahead), Continuation)
+    assert continuation(COMPLETION, body, so_far("a", path=COMPLETION), wants_ids=True) == NotMoved("token_ids")
+
+
+def test_a_chat_goes_on_with_its_token_ids_and_has_the_text_for_engines_that_take_none() -> None:
+    made = next_request({**ASKED, "max_tokens": 9}, so_far("Hel", "lo", "\n", ids=True))
+    assert made["kv_transfer_params"] == {"prompt_token_ids": [5, 6, 0, 1, 2]}
+    assert made["messages"][-1] == {"role": "assistant", "content": "Hello"}
+    assert made["max_tokens"] == 6
 
 
 def test_limits_are_reduced_by_what_was_sent() -> None:
@@ -116,6 +141,17 @@ def test_the_first_pod_is_asked_to_count_tokens_in_every_chunk() -> None:
     assert (plain.wants_usage, plain.wants_counts) == (False, False)
 
 
+def test_an_engine_that_knows_token_ids_is_asked_for_them() -> None:
+    body = msgspec.json.encode({**ASKED, "return_token_ids": False})
+    made = opened(CHAT, body, ids=True)
+    assert isinstance(made, Opened)
+    assert msgspec.json.decode(made.body)["return_token_ids"] is True
+    assert msgspec.json.decode(original(made)) == msgspec.json.decode(body)
+    plain = opened(CHAT, msgspec.json.encode(ASKED))
+    assert isinstance(plain, Opened)
+    assert "return_token_ids" not in msgspec.json.decode(plain.body)
+
+
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
@@ -147,9 +183,8 @@ def test_fields_of_a_chat_that_forbid_a_move(fields: dict[str, Any], expected: s
     [
         ({}, ""),
         ({"prompt": ["a", "b"]}, "choices"),
-        ({"prompt": [5, 6]}, "token_ids"),
-        ({"prompt": [5, 6], "return_token_ids": True}, ""),
-        ({"return_token_ids": True}, "token_ids"),
+        ({"prompt": [5, 6]}, ""),
+        ({"return_token_ids": True}, ""),
         ({"suffix": "end"}, "prompt"),
         ({"best_of": 3}, "choices"),
     ],

@@ -100,7 +100,30 @@ def test_a_completion_goes_on_without_the_ids_of_its_prompt() -> None:
     both = splice(trimmed=False)
     both.passed(event("one"))
     both.go_on("")
-    assert both.passed(event(" two", id="other", prompt_token_ids=[1])) == MOVED_COMMENT + event(" two")
+    next_one = event(" two", id="other", prompt_token_ids=[1], token_ids=[2])
+    assert both.passed(next_one) == MOVED_COMMENT + event(" two", prompt_token_ids=None, token_ids=None)
+
+
+def test_ids_that_only_the_gateway_asked_for_are_taken_out() -> None:
+    first = splice()
+    opening = said("", 0)[:-3] + b',"prompt_token_ids":[1,2],"prompt_text":null}\n\n'
+    assert first.passed(opening) == said("")[:-3] + b',"prompt_token_ids":null,"prompt_text":null}\n\n'
+    two = first.passed(said('a "token_ids":[1]', 1, token_ids=[7]) + said("b", 2, token_ids=[8, 9]))
+    assert two == said('a "token_ids":[1]', token_ids=None) + said("b", token_ids=None)
+    assert first.passed(event({}, 3, token_ids=[10])) == b"", "without ids there was no such chunk"
+    assert first.state.ids == b"1,2,7,8,9"
+    ended = event({}, 3, token_ids=[11], finish_reason="stop")
+    assert first.passed(ended) == event({}, token_ids=None, finish_reason="stop")
+
+
+def test_ids_that_the_client_asked_for_stay() -> None:
+    both = Splice(AnswerState(1000, trimmed=False), wants_usage=False, wants_counts=False, wants_ids=True)
+    assert both.passed(event("a", prompt_token_ids=[1], token_ids=[2])) == event(
+        "a", prompt_token_ids=[1], token_ids=[2]
+    )
+    both.go_on("", both.state.ids)
+    out = both.passed(event("b", id="other", prompt_token_ids=[1, 2], token_ids=[3]))
+    assert out == MOVED_COMMENT + event("b", prompt_token_ids=None, token_ids=[3])
 
 
 def test_a_pod_that_begins_anew_is_noticed() -> None:
