@@ -3,6 +3,9 @@
 Pure: the caller receives bytes and asks for replays; `wants` says from which number. What a batch contains is
 `held.py`'s.
 
+A replay itself may have gaps: a publisher's socket drops what its queue has no room for (with vLLM 1,000 batches of a
+buffer of 10,000). Then the rest is asked for.
+
 After a restart numbers begin again at 0. It is found by a batch with a known number and a later time, and where the new
 publisher has passed the old one's number, by a replay that begins with the last known batch: its time differs.
 """
@@ -78,15 +81,25 @@ class EventFeed:
                 return
         elif not answers and self.next == _UNKNOWN:
             self._begin(self._held[0][0] if self._held else 0)  # it has published nothing yet, or keeps nothing
-        for seq, batch in answers:
-            if self.next == _UNKNOWN or seq > self.next:  # the publisher does not keep what is missing
-                self._begin(seq)
+        before = self.next
+        for at, (seq, batch) in enumerate(answers):
+            if self.next == _UNKNOWN or seq > self.next:
+                if at and self.next != before:  # the replay has a gap
+                    self.wants = max(0, self.next - 1)
+                    return
+                self._begin(seq)  # the publisher does not keep what is missing
             if seq == self.next:
                 self._accept(seq, batch)
         self._drain()
 
     def replay_failed(self) -> None:
-        """There is no replay: go on with what comes."""
+        """There is no replay, or it broke off: go on with what came and comes."""
+        if self._replay:
+            before = self.next
+            self.replay_done()
+            if self.wants is None and self.next != before:
+                self.wants = max(0, self.next - 1)  # its end is missing
+            return
         self._replay, self.wants, self._checking = [], None, False
         if self._held:
             seq = self._held[0][0]

@@ -91,6 +91,7 @@ class Subscription:
         """Take what has come; returns how many batches."""
         feed = self.publisher.feed
         self.publisher.held.now = now
+        taken = self._take_live(now)  # first: a process that was held up has much to read, and has missed nothing
         if self._broken:
             pass
         elif self._replay is not None:
@@ -100,7 +101,16 @@ class Subscription:
         elif self._replay_endpoint and now >= self._last_at + IDLE_S:
             self._last_at = now
             feed.check()
-        taken = 0
+        return taken
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._live.close(0)
+        if self._replay is not None:
+            self._replay.close(0)
+
+    def _take_live(self, now: float) -> int:
+        feed, taken = self.publisher.feed, 0
         while taken < BATCHES and (frames := _received(self._live)) is not None:
             taken += 1
             if self._broken:
@@ -117,12 +127,6 @@ class Subscription:
             self._last_at = now
         self.batches_total += taken
         return taken
-
-    def close(self) -> None:
-        """Close the sockets."""
-        self._live.close(0)
-        if self._replay is not None:
-            self._replay.close(0)
 
     def _ask(self, first: int, now: float) -> None:
         if not self._replay_endpoint:
@@ -161,7 +165,11 @@ class Subscription:
             (zmq.IPV6, 1),
             (zmq.RCVHWM, _UNREAD),
             (zmq.RECONNECT_IVL_MAX, 2000),
-            (zmq.HEARTBEAT_IVL, 5000),
+            # TCP finds dead peers: with heartbeats, a full queue makes libzmq 4.3.5 abort the process (its #3937).
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.TCP_KEEPALIVE_IDLE, 5),
+            (zmq.TCP_KEEPALIVE_INTVL, 2),
+            (zmq.TCP_KEEPALIVE_CNT, 3),
         ):
             socket.setsockopt(option, value)
         socket.connect(endpoint)

@@ -38,8 +38,8 @@ class KvEventSockets:
         self._flushing: asyncio.Handle | None = None
         self._serving: asyncio.Handle = self._loop.call_later(SERVE_S, self._serve)
         try:
+            self._live.setsockopt(zmq.SNDHWM, 100_000)  # not for replays, which lose batches as vLLM's do
             for socket, address in ((self._live, endpoint), (self._replay, replay)):
-                socket.setsockopt(zmq.SNDHWM, 100_000)
                 socket.bind(address)
         except zmq.ZMQError as error:
             self.stop()

@@ -77,6 +77,35 @@ def test_a_gap_that_the_publisher_does_not_keep_is_lost() -> None:
     assert (seen.applied, seen.resets[-1], seen.feed.lost_total) == ([9.0, 10.0], False, 1)
 
 
+def test_a_replay_with_a_gap_of_its_own_is_asked_for_again_from_there() -> None:
+    seen = begun()
+    seen.live((7, 8.0))
+    seen.replay((1, 2.0), (2, 3.0), (3, 4.0), (6, 7.0), (7, 8.0))
+    assert (seen.feed.wants, seen.feed.in_step, seen.applied[-1]) == (3, False, 4.0)
+    seen.replay(*[(seq, 1.0 + seq) for seq in range(3, 8)])
+    assert (seen.applied, seen.feed.in_step) == ([1.0 + seq for seq in range(8)], True)
+    assert (seen.feed.lost_total, seen.resets) == (0, [True])
+
+
+def test_a_replay_that_breaks_off_is_asked_for_again_from_there() -> None:
+    seen = Seen()
+    seen.live((6, 7.0))
+    for answers in ((0, 1, 2), (2, 3, 4)):
+        for seq in answers:
+            seen.feed.replayed(seq, EventBatch(1.0 + seq, ()))
+        seen.feed.replay_failed()
+    assert (seen.feed.wants, seen.applied[-1]) == (4, 5.0)
+    seen.replay((4, 5.0), (5, 6.0))
+    assert (seen.applied, seen.resets, seen.feed.in_step) == ([1.0 + seq for seq in range(7)], [True], True)
+
+
+def test_a_replay_whose_gap_stays_is_lost() -> None:
+    seen = begun()
+    seen.live((4, 5.0))
+    seen.replay((1, 2.0), (4, 5.0))
+    assert (seen.applied, seen.resets[-1], seen.feed.lost_total) == ([5.0], False, 1)
+
+
 def test_a_duplicate_is_dropped() -> None:
     seen = begun()
     seen.live((1, 2.0), (0, 1.0), (2, 3.0))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zmq
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
@@ -70,6 +71,31 @@ def test_what_was_published_before_and_after_the_subscription_is_held(monkeypatc
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert not scene.index.publishing
+
+    run(play)
+
+
+def test_a_process_that_was_held_up_reads_what_waits_and_asks_for_nothing() -> None:
+    async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
+        scene = Scene(sockets)
+        subscription = scene.reader.subscriptions()[0]
+        scene.publisher.feed.replay_done()
+        await scene.until(sockets.subscribed)
+        sockets.send(publisher.prompt(TOKENS))
+        await asyncio.to_thread(subscription._live.poll, 30_000)
+        assert subscription.turn(1e9) == 1
+        assert scene.publisher.feed.wants is None
+        scene.reader.change_pods("pool", PodChange((), (POD.id,)))
+
+    run(play)
+
+
+def test_no_socket_has_heartbeats_which_end_the_process_where_a_queue_is_full() -> None:
+    async def play(publisher: FakeKvPublisher, sockets: KvSockets) -> None:
+        scene = Scene(sockets)
+        live = scene.reader.subscriptions()[0]._live
+        assert (live.getsockopt(zmq.HEARTBEAT_IVL), live.getsockopt(zmq.TCP_KEEPALIVE)) == (0, 1)
+        scene.reader.change_pods("pool", PodChange((), (POD.id,)))
 
     run(play)
 

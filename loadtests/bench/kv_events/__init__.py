@@ -1,0 +1,1 @@
+"""What it costs to follow the KV events of a fleet, and whether all of them arrive."""
