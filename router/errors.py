@@ -14,7 +14,7 @@ class ErrorShape(NamedTuple):
 
     status: int
     type: str
-    code: str | None
+    code: str
     closes: bool = False
     """The connection cannot be used again: the request was not read to a known end."""
 

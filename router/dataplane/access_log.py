@@ -93,5 +93,5 @@ def _asked_pool(exchange: Exchange) -> str:
 
 def _reason(error: GatewayError) -> dict[str, object]:
     """Why there was no answer, by the name that metrics and clients get; for a failure of a pod the kind, too."""
-    reason: dict[str, object] = {"reason": error.shape.code or error.shape.type}
+    reason: dict[str, object] = {"reason": error.shape.code}
     return {**reason, "cause": error.reason} if isinstance(error, PodFailure) else reason

@@ -72,7 +72,7 @@ class Completion:
         if exchange.fallback_state is not None:
             error.message += exchange.fallback_state.summary(exchange.routed.pool)
         if not isinstance(error, PodFailure):
-            self._metrics.count_rejection(exchange.routed.pool, error.shape.code or error.shape.type)
+            self._metrics.count_rejection(exchange.routed.pool, error.shape.code)
         headers = self._identity.error_headers(exchange)
         if self._limits is not None:
             headers += self._limits.headers(exchange)
@@ -91,7 +91,7 @@ class Completion:
         """Count a refusal of bytes that never became a request; returns the headers of the answer."""
         self._metrics.count_request("-", "-", "-", error.shape.status)
         if isinstance(error, (Overload, InvalidApiKey, PermissionDenied)):
-            self._metrics.count_rejection("-", error.shape.code or error.shape.type)
+            self._metrics.count_rejection("-", error.shape.code)
         headers = self._identity.refusal_headers(error.origin)
         if self._access_log is not None:
             self._access_log.refusal(error, dict(headers).get(b"x-request-id", b"").decode())
@@ -174,7 +174,7 @@ class Completion:
         tenants, name = self._metrics.tenants, exchange.tenant.name
         tenants.ended(name, status, {} if relay is None else tokens(relay.tail))
         if error is not None and not isinstance(error, PodFailure):
-            tenants.refused(name, error.shape.code or error.shape.type)
+            tenants.refused(name, error.shape.code)
 
     def _count_slo(self, routed: RoutedRequest, slo: Slo, status: int) -> None:
         """Count whether the promised times were kept. Requests that their client gave up or made wrong do not count."""

@@ -186,7 +186,7 @@ def _named(model: str) -> str:
 def _reason(status: int, error: GatewayError | None) -> str:
     """The name of the failure in metrics, or the status of a pod's answer that is one."""
     if error is not None:
-        return error.shape.code or error.shape.type
+        return error.shape.code
     if status == _CLIENT_LEFT:
         return "client_left"
     return str(status) if status >= _FAILED else ""

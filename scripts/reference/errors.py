@@ -15,8 +15,9 @@ Errors of the gateway have OpenAI's shape, on paths of Anthropic's API that of A
 {"error": {"message": "...", "type": "invalid_request_error", "param": "model", "code": "model_not_found"}}
 ```
 
-`code` is stable: test for it, and show `message` to people. The access log has it as `reason`. `retry-after` says when
-to try again, where that is known. An error of an engine passes unchanged; it has the header `x-turnout-pod`.
+`code` is stable: test for it, and show `message` to people. The header `x-turnout-reason` has it, too, and the access
+log and `turnout_rejections_total` have it as `reason`. `retry-after` says when to try again, where that is known. An
+error of an engine passes unchanged; it has the header `x-turnout-pod`.
 [Alerts](operations.md#alerts) says what to do when one of these becomes frequent.
 """
 _FAILURES = """

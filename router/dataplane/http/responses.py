@@ -111,9 +111,9 @@ def error_answer(
     head_only: bool = False,
     dialect: Dialect | None = None,
 ) -> bytes:
-    """The whole answer for `error`, with Retry-After (whole seconds, at least 1), Allow, WWW-Authenticate and
-    x-should-retry where the error has them."""
-    extra = headers
+    """The whole answer for `error`, with its code as x-turnout-reason, and Retry-After (whole seconds, at least 1),
+    Allow, WWW-Authenticate and x-should-retry where the error has them."""
+    extra = (*headers, (b"x-turnout-reason", error.shape.code.encode()))
     if error.retry_after_s is not None:
         extra += ((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))),)
     if isinstance(error, PodFailure) and not error.repeatable:

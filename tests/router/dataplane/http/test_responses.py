@@ -124,6 +124,12 @@ def test_an_error_event_of_responses_goes_on_with_the_numbers(before: bytes, num
     assert said == {"type": "error", "code": code, "message": "x", "param": None, "sequence_number": number}
 
 
+def test_the_code_of_an_error_is_its_reason_in_the_head_whatever_the_shape_of_its_body() -> None:
+    for dialect in Dialect:
+        answer = parsed(error_answer(Shed("x"), ((b"x-request-id", b"r"),), connection=b"", dialect=dialect))
+        assert (answer.headers["x-request-id"], answer.headers["x-turnout-reason"]) == ("r", "overloaded")
+
+
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.0, "1"), (2.5, "3")])
 def test_retry_after_is_in_whole_seconds(seconds: float, header: str) -> None:
     answer = parsed(error_answer(NoPodAvailable("x", retry_after_s=seconds), (), connection=b""))
