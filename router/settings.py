@@ -158,8 +158,8 @@ class Pool(Section, frozen=True):
     found by its methods (needs `turnout[grpc]`). See `service`."""
     service: PoolService = PoolService()
     engine: str = "auto"
-    """`vllm`, `sglang`, `trtllm`, `tgi`, `llamacpp`, `ollama`, `triton`: where it says that it is well, where its
-    metrics are, and which of its paths are closed to clients. `auto` tries the paths of all."""
+    """`vllm`, `sglang`, `trtllm`, `tgi`, `lmdeploy`, `llamacpp`, `ollama`, `triton`: where it says that it is well,
+    where its metrics are, and which of its paths are closed to clients. `auto` tries the paths of all."""
     upstream: PoolUpstream = PoolUpstream()
     discovery: Discovery = Discovery()
     models: list[str] = []

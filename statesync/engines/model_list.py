@@ -6,6 +6,7 @@ differ in nothing but what an engine makes up anew for every answer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -64,12 +65,37 @@ def ids_of(page: bytes) -> frozenset[str]:
     try:
         return frozenset([each.id for each in _ids(page).data])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise NoModelList(f"no list of models: {error}") from None
+        return frozenset(_read_leniently(page, error))
 
 
 def cards_of(page: bytes) -> ModelCards:
     """The cards; `ids_of` has accepted the page. Raises NoModelList."""
     try:
-        return {card["id"]: ModelCard(card) for card in _cards(page).data}
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return {card["id"]: ModelCard(card) for card in _cards(page).data if type(card["id"]) is str}
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError) as error:
+        return _read_leniently(page, error)
+
+
+def _read_leniently(page: bytes, error: Exception) -> ModelCards:
+    """The cards of a page that msgspec refuses, as Python's `json` reads it: with NaN, numbers without bound and a
+    byte-order mark. `data` is null where Ollama has no model. An entry that is no card hides no other.
+
+    Raises NoModelList.
+    """
+    try:
+        found = json.loads(page)["data"] or []
+        cards = dict(pair for each in found if (pair := _card(each)) is not None)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        found, cards = [error], {}
+    if found and not cards:
         raise NoModelList(f"no list of models: {error}") from None
+    return cards
+
+
+def _card(entry: object) -> tuple[str, ModelCard] | None:
+    """The id and the card; None for an entry without an id, and for text that is no Unicode."""
+    id = entry.get("id") if isinstance(entry, dict) else None
+    try:
+        return (id, ModelCard(entry)) if isinstance(entry, dict) and isinstance(id, str) else None
+    except UnicodeEncodeError:
+        return None

@@ -149,6 +149,13 @@ _TRTLLM: Readings = {
 }
 """trtllm-serve; older versions export no queue, and `/metrics` is JSON there."""
 
+_LMDEPLOY: Readings = {
+    "queued": ((b"num_requests_waiting", total),),
+    "running": ((b"num_requests_running", total),),
+    "kv_usage": ((b"gpu_cache_usage_perc", mean),),
+}
+"""LMDeploy: `loggers.py` of lmdeploy/metrics; a series for each data-parallel rank."""
+
 _TGI: Readings = {"queued": ((b"queue_size", total),), "running": ((b"batch_current_size", total),)}
 
 _LLAMACPP: Readings = {
@@ -212,6 +219,16 @@ PRESETS: Final[Mapping[str, EnginePreset]] = {
         (b"trtllm_", b"trtllm:"),
         _TRTLLM,
         _set("update_weights release_memory resume_memory kv_cache_events cluster_info server_info"),
+    ),
+    "lmdeploy": EnginePreset(
+        ("/health",),
+        ("/metrics",),
+        (b"lmdeploy:",),
+        _LMDEPLOY,
+        _set(
+            "terminate sleep wakeup is_sleeping update_weights abort_request distserve init_weights_update_group "
+            "update_weights_from_distributed destroy_weights_update_group"
+        ),
     ),
     "tgi": EnginePreset(("/health",), ("/metrics",), (b"tgi_",), _TGI),
     "llamacpp": EnginePreset(

@@ -191,9 +191,19 @@ def test_blocks_that_vllm_found_in_an_offload_tier_are_hits_too() -> None:
             EngineReport(6, 3, 0.25, 64 * 6239),
         ),
         (b'nv_inference_pending_request_count{model="m",version="1"} 5\n', EngineReport(5)),
+        (
+            (
+                b'lmdeploy:num_requests_running{engine="0",model_name="m"} 4.0\n'
+                b'lmdeploy:num_requests_running{engine="1",model_name="m"} 1.0\n'
+                b'lmdeploy:num_requests_waiting{engine="0",model_name="m"} 3.0\n'
+                b'lmdeploy:gpu_cache_usage_perc{engine="0",model_name="m"} 0.5\n'
+                b'lmdeploy:gpu_cache_usage_perc{engine="1",model_name="m"} 0.25\n'
+            ),
+            EngineReport(3, 5, 0.375),
+        ),
         (b"sglang_num_queue_reqs 3\nsglang_num_running_reqs 4\n", EngineReport(3, 4)),
     ],
-    ids=["ray", "tgi", "trtllm", "llamacpp", "triton trtllm", "triton", "sglang by OpenTelemetry"],
+    ids=["ray", "tgi", "trtllm", "llamacpp", "triton trtllm", "triton", "lmdeploy", "sglang by OpenTelemetry"],
 )
 def test_each_engine_s_page_is_read_by_its_own_names(page: bytes, expected: EngineReport) -> None:
     """Case D 18."""

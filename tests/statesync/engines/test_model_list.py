@@ -48,3 +48,26 @@ def test_cards_differ_only_in_what_lasts() -> None:
 def test_anything_else_is_no_list(body: bytes) -> None:
     with pytest.raises(NoModelList, match="no list of models"):
         ids_of(body)
+
+
+@each_case(
+    "body",
+    [
+        b'{"data": [{"id": "a", "max_model_len": NaN}]}',
+        b'{"data": [{"id": "a", "max_model_len": Infinity}]}',
+        b'{"data": [{"id": "a", "created": 1e400}]}',
+        b'\xef\xbb\xbf{"data": [{"id": "a"}]}',
+        b'{"data": [{"id": "a"}, {"object": "model"}, {"id": null}, {"id": 5}, 7, null]}',
+        b'{"data": [{"id": "a"}, {"id": "\\ud800"}, {"id": "b", "root": "\\ud800"}]}',
+    ],
+    ids=["NaN", "Infinity", "beyond a double", "byte-order mark", "entries without a name", "half a surrogate pair"],
+)
+def test_what_only_python_reads_hides_no_model(body: bytes) -> None:
+    assert ids_of(body) == {"a"}
+    assert list(cards_of(body)) == ["a"]
+
+
+def test_an_engine_without_a_model_has_an_empty_list() -> None:
+    """Ollama before a model is pulled."""
+    assert ids_of(b'{"object":"list","data":null}') == frozenset()
+    assert cards_of(b'{"object":"list","data":null}') == {}

@@ -8,7 +8,7 @@ from tests.fakes.each_case import each_case
 
 def test_every_engine_has_a_row_and_the_rest_is_automatic() -> None:
     assert ENGINES[0] == AUTO
-    assert {"vllm", "sglang", "trtllm", "tgi", "llamacpp", "ollama"} <= set(ENGINES)
+    assert {"vllm", "sglang", "trtllm", "lmdeploy", "tgi", "llamacpp", "ollama"} <= set(ENGINES)
     assert preset_of(AUTO) is AUTOMATIC
     assert preset_of("ollama") is PRESETS["ollama"]
 
@@ -31,5 +31,5 @@ def test_an_engine_is_named_by_a_health_path_of_its_own_only() -> None:
 
 def test_what_loads_adapters_sleeps_or_empties_caches_is_closed() -> None:
     """Case D 19."""
-    for path in ("load_lora_adapter", "sleep", "wake_up", "reset_prefix_cache", "flush_cache", "api/pull", "slots"):
-        assert path in AUTOMATIC.closed
+    closing = ("load_lora_adapter", "sleep", "wake_up", "reset_prefix_cache", "flush_cache", "api/pull", "slots")
+    assert {*closing, "terminate"} <= AUTOMATIC.closed
