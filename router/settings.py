@@ -26,6 +26,7 @@ from router.policy_settings import TrialSettings as TrialSettings
 from router.upstream_settings import Disaggregation as Disaggregation
 from router.upstream_settings import Failover as Failover
 from router.upstream_settings import KvEvents as KvEvents
+from router.upstream_settings import KvLoad as KvLoad
 from router.upstream_settings import PoolService as PoolService
 from router.upstream_settings import PoolSlo as PoolSlo
 from router.upstream_settings import PoolUpstream as PoolUpstream

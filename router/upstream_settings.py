@@ -54,6 +54,18 @@ class PoolService(Section, frozen=True):
     included; of several that match the longest counts. Other requests have `timeouts.total_s`. A WebSocket has none."""
 
 
+class KvLoad(Section, frozen=True):
+    """Time to load a block of the KV cache to the GPU, of the time to compute it. At 1 and above it counts as not
+    there. The defaults are those of an 8B model on an H100: 128 KB a token at 25, 5 and 10 GB/s, 45 µs to compute."""
+
+    cpu: float = 0.1
+    """From the pod's host memory."""
+    disk: float = 0.6
+    """From its disk."""
+    shared: float = 0.3
+    """From a store that pods share."""
+
+
 class KvEvents(Section, frozen=True):
     """What engines publish of their KV caches: it says what a pod holds, where the index otherwise learns it from what
     was sent there. Needs the package of `pip install 'turnout[kv-events]'`, and `--kv-events-config` at the engine."""
@@ -68,6 +80,10 @@ class KvEvents(Section, frozen=True):
     """The topic it publishes under; empty for all."""
     ranks: int = 1
     """Data-parallel ranks of a pod."""
+    load: KvLoad = KvLoad()
+    shared: list[str] = []
+    """Of `cpu` and `disk` those that are one store for all pods of the pool, such as LMCache's or Mooncake's: what one
+    pod stores there counts for each. Media that events call external or remote are such a store anyway."""
 
 
 class PoolSlo(Section, frozen=True):

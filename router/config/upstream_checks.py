@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 
+import msgspec
+
 from router.config.problems import Path, Problem
 from router.settings import KvEvents, Pool, PoolUpstream, Settings
 from statesync.discovery.address import is_base, parse
@@ -151,6 +153,12 @@ def _kv_events(events: KvEvents, path: Path) -> Iterator[Problem]:
             yield Problem((*path, name), f"there is no port for each of {events.ranks} ranks from {port[1]} on")
     if events.ranks < 1:
         yield Problem((*path, "ranks"), "must be at least 1")
+    for name, share in msgspec.structs.asdict(events.load).items():
+        if share < 0:
+            yield Problem((*path, "load", name), "must be at least 0")
+    for name in events.shared:
+        if name not in ("cpu", "disk"):
+            yield Problem((*path, "shared"), f"{name!r} is neither cpu nor disk")
 
 
 def _failover(pool: Pool, settings: Settings, path: Path) -> Iterator[Problem]:

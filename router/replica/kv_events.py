@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from router.dataplane.exchange import Placement
 from router.dataplane.prefix_feedback import PrefixFeedback
 from router.dataplane.request.openai import Call
@@ -36,9 +38,15 @@ def open_reader(settings: Settings, index: PrefixIndex, clock: Callable[[], floa
         return None
     from statesync.kv_events.precise_index import PreciseIndex
     from statesync.kv_events.reader import KvEventReader, KvEventsConfig
+    from statesync.kv_events.tiers import TierSettings
 
     assert isinstance(index, PreciseIndex), "of these settings"
-    configs = {name: KvEventsConfig(of.endpoint, of.replay, of.topic, of.ranks) for name, of in events.items()}
+    configs = {
+        name: KvEventsConfig(
+            of.endpoint, of.replay, of.topic, of.ranks, TierSettings(msgspec.structs.asdict(of.load), of.shared)
+        )
+        for name, of in events.items()
+    }
     return KvEventReader(index, configs, clock=clock)
 
 

@@ -15,6 +15,7 @@ BlockHash = int | bytes
 """As the engine names a block: 64 bits, or a digest of which `number` takes as much."""
 
 GPU: Final = "GPU"
+_BITS: Final = (1 << 64) - 1
 
 
 class BlockStored(msgspec.Struct, tag="BlockStored", gc=False):
@@ -33,6 +34,10 @@ class BlockStored(msgspec.Struct, tag="BlockStored", gc=False):
     """For each block what its hash contains beside tokens: images, a salt."""
     group_idx: int | None = None
     """Models with several kinds of attention have a cache of each; the first is followed."""
+    kv_cache_spec_kind: str | None = None
+    kv_cache_spec_sliding_window: int | None = None
+    locality: str | None = None
+    """LOCAL or REMOTE, where the medium is not the GPU."""
 
 
 class BlockRemoved(msgspec.Struct, tag="BlockRemoved", gc=False):
@@ -41,6 +46,7 @@ class BlockRemoved(msgspec.Struct, tag="BlockRemoved", gc=False):
     block_hashes: list[BlockHash]
     medium: str | None = None
     group_idx: int | None = None
+    locality: str | None = None
 
 
 class AllBlocksCleared(msgspec.Struct, tag="AllBlocksCleared", gc=False):
@@ -62,9 +68,20 @@ class _ClearedArray(AllBlocksCleared, tag="AllBlocksCleared", array_like=True, g
 KvEvent = BlockStored | BlockRemoved | AllBlocksCleared
 
 
+class _StoredMap(BlockStored, tag="BlockStored", gc=False):
+    """The same as a map of SGLang."""
+
+    cache_salt: str | None = None
+    """As vLLM has it in `extra_keys`."""
+
+    def __post_init__(self) -> None:
+        if self.cache_salt:
+            self.extra_keys = [self.cache_salt] * len(self.block_hashes)
+
+
 class _MapBatch(msgspec.Struct, array_like=True, gc=False):
     ts: float
-    events: list[BlockStored | BlockRemoved | AllBlocksCleared]
+    events: list[_StoredMap | BlockRemoved | AllBlocksCleared]
 
 
 class _ArrayBatch(msgspec.Struct, array_like=True, gc=False):
@@ -97,5 +114,5 @@ def decode(payload: bytes) -> EventBatch | None:
 
 
 def number(block: BlockHash) -> int:
-    """A block's hash as 64 bits."""
-    return block if isinstance(block, int) else int.from_bytes(block[-8:], "big")
+    """A block's hash as 64 bits; SGLang's have a sign."""
+    return block & _BITS if isinstance(block, int) else int.from_bytes(block[-8:], "big")

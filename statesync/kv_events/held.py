@@ -1,8 +1,7 @@
 """What one publisher's cache holds, as its events say. Pure; which batch comes next is `feed.py`'s.
 
 An engine's hashes mean something to that engine only, so each block gets a key of its content: a chained hash of its
-tokens and of what else the engine hashes. Equal prompts have equal keys on all engines. The table from key to holders,
-one bit for each publisher, is shared by all of them.
+tokens and of what else the engine hashes (`holders.py`).
 
 Stores that follow each other make a run: what one request added to the cache. `matching.py` finds the request.
 """
@@ -15,80 +14,15 @@ from collections.abc import Iterator, KeysView
 from itertools import islice
 from typing import Final
 
-import msgspec
-from xxhash import xxh3_64_intdigest
-
 from statesync.kv_events.events import GPU, AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, number
-
-TABLES: Final = 256
-"""Dicts of the table: one dict of a million entries would stop the loop for 0.2 s when it is rebuilt."""
+from statesync.kv_events.holders import Holders, keys_of
+from statesync.kv_events.tiers import Tiers
 
 RUNS: Final = 512
 """Runs of a publisher that are kept for their requests."""
 
 GONE: Final = 65_536
 """Removed blocks that are remembered while it is unknown what else the cache holds."""
-
-
-class Holders:
-    """Block key -> mask of the publishers that hold it."""
-
-    def __init__(self) -> None:
-        self.tables: list[dict[int, int]] = [{} for _ in range(TABLES)]
-        self.alive = 0
-        """The bits that are in use."""
-        self._free: list[int] = []
-        self._bits = 0
-        self._retired: deque[tuple[int, dict[int, int]]] = deque()
-
-    def new_bit(self) -> int:
-        """A bit that no key has."""
-        bit = self._free.pop() if self._free else 1 << self._bits
-        if bit == 1 << self._bits:
-            self._bits += 1
-        self.alive |= bit
-        return bit
-
-    def retire(self, bit: int, keys: dict[int, int]) -> None:
-        """The publisher of this bit holds nothing any more. O(1); `sweep` clears the bit of these keys later."""
-        self.alive &= ~bit
-        self._retired.append((bit, keys))
-
-    def sweep(self, budget: int) -> int:
-        """Clear up to `budget` retired bits; returns how many."""
-        swept = 0
-        while self._retired and swept < budget:
-            bit, keys = self._retired[0]
-            while keys and swept < budget:
-                self.remove(keys.popitem()[1], bit)
-                swept += 1
-            if not keys:
-                self._retired.popleft()
-                self._free.append(bit)
-        return swept
-
-    def add(self, key: int, bit: int) -> None:
-        """The publisher holds the block."""
-        table = self.tables[key & (TABLES - 1)]
-        held = table.setdefault(key, bit)
-        if not held & bit:
-            table[key] = held | bit
-
-    def remove(self, key: int, bit: int) -> None:
-        """The publisher does not hold the block any more."""
-        table = self.tables[key & (TABLES - 1)]
-        rest = table.get(key, 0) & ~bit
-        if rest:
-            table[key] = rest
-        else:
-            table.pop(key, None)
-
-    def of(self, key: int) -> int:
-        """Mask of the publishers that hold the block."""
-        return self.tables[key & (TABLES - 1)].get(key, 0) & self.alive
-
-    def __len__(self) -> int:
-        return sum(map(len, self.tables))
 
 
 class Run:
@@ -120,10 +54,24 @@ class Run:
 class HeldBlocks:
     """The cache of one publisher: one engine, or one data-parallel rank of it."""
 
-    __slots__ = ("_bit", "_block_size", "_complete", "_gone", "_holders", "_keys", "_more", "_open", "_runs", "now")
+    __slots__ = (
+        "_bit",
+        "_block_size",
+        "_complete",
+        "_gone",
+        "_holders",
+        "_keys",
+        "_more",
+        "_open",
+        "_runs",
+        "now",
+        "tiers",
+    )
 
-    def __init__(self, holders: Holders) -> None:
+    def __init__(self, holders: Holders, tiers: Tiers) -> None:
         self._holders = holders
+        self.tiers = tiers
+        """What it holds outside GPU memory."""
         self._bit = holders.new_bit()
         self._keys: dict[int, int] = {}
         """The engine's hash -> key."""
@@ -151,7 +99,7 @@ class HeldBlocks:
     @property
     def block_size(self) -> int:
         """Tokens a block; 0 before the first."""
-        return self._block_size
+        return self._block_size or self.tiers.block_size
 
     @property
     def runs(self) -> deque[Run]:
@@ -182,23 +130,30 @@ class HeldBlocks:
         self._open, self._complete = {}, empty
         self._gone.clear()
         self._runs.clear()
+        self.tiers.reset()
 
     def retire(self) -> None:
         """It is not followed any more."""
         self._holders.retire(self._bit, self._keys)
         self._keys = {}
+        self.tiers.reset()
 
     def apply(self, batch: EventBatch) -> None:
         """Take a batch."""
         for event in batch.events:
-            if isinstance(event, BlockStored):
-                if not event.group_idx and (event.medium or GPU) == GPU:
-                    self._store(event)
-            elif isinstance(event, BlockRemoved):
-                if not event.group_idx and (event.medium or GPU) == GPU:
-                    self._remove(event)
-            elif isinstance(event, AllBlocksCleared):
+            if isinstance(event, AllBlocksCleared):
                 self.reset(True)
+            elif event.group_idx:
+                continue
+            elif isinstance(event, BlockStored):
+                if (event.medium or GPU) == GPU:
+                    self._store(event)
+                else:
+                    self.tiers.stored(event, self._keys, self.block_size)
+            elif (event.medium or GPU) == GPU:
+                self._remove(event)
+            else:
+                self.tiers.removed(event)
 
     def _store(self, event: BlockStored) -> None:
         hashes = [number(block) for block in event.block_hashes]
@@ -210,7 +165,7 @@ class HeldBlocks:
         run = self._run_after(parent)
         run.stored.append((self.now, len(run.keys)))
         keys, holders, bit, more = self._keys, self._holders, self._bit, self._more
-        for link, key in zip(hashes, _keys_of(event, run.before(len(run.keys))), strict=True):
+        for link, key in zip(hashes, keys_of(event, run.before(len(run.keys)), size), strict=True):
             run.keys.append(key)
             if link in keys:
                 more[link] = more.get(link, 0) + 1
@@ -252,19 +207,3 @@ class HeldBlocks:
                 self._gone[key] = None
                 if len(self._gone) > GONE:
                     del self._gone[next(iter(self._gone))]
-
-
-def _keys_of(event: BlockStored, key: int) -> Iterator[int]:
-    """The keys of the event's blocks; `key` is that of the block before them."""
-    tokens = array("Q", event.token_ids).tobytes()
-    wide = 8 * event.block_size
-    lora = event.lora_name or event.lora_id
-    extras = event.extra_keys or ()
-    for at in range(len(event.block_hashes)):
-        block = tokens[at * wide : (at + 1) * wide]
-        if lora is not None:
-            block += str(lora).encode()
-        if at < len(extras) and extras[at]:
-            block += msgspec.msgpack.encode(extras[at])
-        key = xxh3_64_intdigest(block, key) or 1
-        yield key

@@ -14,11 +14,15 @@ from typing import Final
 
 from schedulers.types import PodId
 from statesync.kv_events.feed import EventFeed
-from statesync.kv_events.held import HeldBlocks, Holders
+from statesync.kv_events.held import HeldBlocks
+from statesync.kv_events.holders import Holders
 from statesync.kv_events.matching import Answered, AnswerMatcher
 from statesync.kv_events.paths import PromptChain, PromptPath, PromptPaths
+from statesync.kv_events.tiers import SharedStore, Tiers, TierSettings
 from statesync.prefix.block_hash import chain
 from statesync.prefix.index import PrefixIndex
+
+NO_TIERS: Final = TierSettings({})
 
 ECHO_LIMIT: Final = 8
 """Bound of the count of answers that engines found again in the next turn, less those that they did not."""
@@ -27,10 +31,11 @@ ECHO_LIMIT: Final = 8
 class PreciseHits(dict[PodId, int]):
     """`RequestInfo.prefix_hits` with the cached tokens by events. Read only."""
 
-    __slots__ = ("answer", "echo", "tokens")
+    __slots__ = ("answer", "echo", "path", "tokens")
 
-    def __init__(self, hits: Mapping[PodId, int], echo: bool) -> None:
+    def __init__(self, hits: Mapping[PodId, int], path: PromptPath, echo: bool) -> None:
         super().__init__(hits)
+        self.path = path
         self.tokens: dict[PodId, int] = {}
         """Cached tokens of the prompt, for pods whose events are known."""
         self.answer: dict[PodId, int] = {}
@@ -45,8 +50,8 @@ class Publisher:
 
     __slots__ = ("feed", "held")
 
-    def __init__(self, holders: Holders) -> None:
-        self.held = HeldBlocks(holders)
+    def __init__(self, holders: Holders, tiers: Tiers) -> None:
+        self.held = HeldBlocks(holders, tiers)
         self.feed = EventFeed(self.held.apply, self.held.reset)
 
 
@@ -55,10 +60,11 @@ class PrecisePod:
 
     __slots__ = ("exact", "matcher", "predictions", "publishers")
 
-    def __init__(self, index: PreciseIndex, ranks: int) -> None:
+    def __init__(self, index: PreciseIndex, ranks: int, tiers: TierSettings, store: SharedStore) -> None:
         self.predictions = self.exact = 0
         """Counters: answers whose cached tokens were predicted by events; of these, to the token."""
-        self.publishers = [Publisher(index.holders) for _ in range(ranks)]
+        holders = index.holders
+        self.publishers = [Publisher(holders, Tiers(holders, tiers, store)) for _ in range(ranks)]
         self.matcher = AnswerMatcher(index.paths, lambda: [each.held for each in self.publishers])
 
 
@@ -75,9 +81,11 @@ class PreciseIndex(PrefixIndex):
         """The pods that are followed."""
         self._echo = 0
 
-    def follow(self, pod: PodId, ranks: int) -> PrecisePod:
-        """Take the events of this pod from now on."""
-        followed = self.publishing[pod] = PrecisePod(self, ranks)
+    def follow(
+        self, pod: PodId, ranks: int, tiers: TierSettings = NO_TIERS, store: SharedStore | None = None
+    ) -> PrecisePod:
+        """Take the events of this pod from now on. `store` is its pool's."""
+        followed = self.publishing[pod] = PrecisePod(self, ranks, tiers, store or SharedStore(self.holders))
         return followed
 
     def unfollow(self, pod: PodId) -> None:
@@ -130,43 +138,48 @@ class PreciseIndex(PrefixIndex):
         reported = min(reported, (answer.prompt_tokens - 1) // size * size)  # the last token is computed in any case
         followed.predictions += 1
         followed.exact += reported == answer.cached_tokens
+        if reported > answer.cached_tokens:
+            missing = hits.path.keys[max(0, answer.cached_tokens // size - hits.path.first) :]
+            for publisher in followed.publishers:
+                publisher.held.tiers.missed(missing)
         return reported
 
     def _precise(self, path: PromptPath, learned: Mapping[PodId, int]) -> PreciseHits:
         depths = self._depths(path.keys)
-        hits = PreciseHits(learned, self._echo > 0)
+        hits = PreciseHits(learned, path, self._echo > 0)
         whole = len(path.keys) - path.answer
         for pod, followed in self.publishing.items():
             best: HeldBlocks | None = None
-            deepest = -1
+            deepest, cost = -1, 0.0
             for publisher in followed.publishers:
-                depth = depths.get(publisher.held.bit, 0)
+                depth, load = publisher.held.tiers.reach(path.keys, depths.get(publisher.held.bit, 0))
                 if publisher.feed.in_step and depth > deepest:
-                    best, deepest = publisher.held, depth
+                    best, deepest, cost = publisher.held, depth, load
             if best is None:
                 continue
             if not deepest and pod not in hits:  # most pods of a large pool: kept short
                 if best.complete and not path.first:
                     hits.tokens[pod] = 0
             else:
-                self._correct(hits, pod, path, best, deepest, whole)
+                worth = 1.0 - cost / (path.first + deepest) if cost else 1.0
+                self._correct(hits, pod, path, best, deepest, whole, worth)
         return hits
 
     def _correct(
-        self, hits: PreciseHits, pod: PodId, path: PromptPath, held: HeldBlocks, depth: int, whole: int
+        self, hits: PreciseHits, pod: PodId, path: PromptPath, held: HeldBlocks, depth: int, whole: int, worth: float
     ) -> None:
         """Put what events say of a pod in place of what was learned: it holds `depth` of the path's known blocks, of
-        which `whole` are the prompt's."""
+        which `whole` are the prompt's. `worth` is less than 1 where some have to be loaded."""
         learned = hits.get(pod, 0)
         if depth >= whole:
             if learned > path.reach:
                 return  # it was sent a longer prompt, of which no event is known yet
-            hits[pod] = path.reach
+            hits[pod] = int(path.reach * worth)
             hits.tokens[pod] = (path.first + whole) * held.block_size
             if depth > whole:
                 hits.answer[pod] = (depth - whole) * held.block_size
             return
-        reported = path.base_blocks(path.first + depth)
+        reported = int(path.base_blocks(path.first + depth) * worth)
         if not held.was_removed(path.keys[depth]):  # it may be older than the first event
             reported = max(reported, learned)
         elif depth or not path.first:

@@ -16,6 +16,7 @@ from router.settings import (
     Failover,
     Health,
     KvEvents,
+    KvLoad,
     Pool,
     PoolUpstream,
     Scrape,
@@ -102,6 +103,8 @@ def test_each_mistake_is_named(upstream: PoolUpstream, key: str, word: str) -> N
         (KvEvents(endpoint="tcp://{host}:65535", ranks=2), "endpoint", "no port for each of 2 ranks"),
         (KvEvents(endpoint="tcp://{host}:0"), "endpoint", "no port"),
         (KvEvents(ranks=0), "ranks", "at least 1"),
+        (KvEvents(load=KvLoad(disk=-0.1)), "load.disk", "at least 0"),
+        (KvEvents(shared=["gpu"]), "shared", "neither cpu nor disk"),
     ],
 )
 def test_addresses_of_events_are_checked(events: KvEvents, key: str, word: str) -> None:

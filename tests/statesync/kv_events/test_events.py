@@ -39,6 +39,18 @@ def test_events_are_read_as_maps_and_as_arrays(form: str) -> None:
     assert removed.block_hashes == [5]
 
 
+def test_sglangs_maps_leave_out_what_is_none_and_have_signed_hashes_and_a_salt() -> None:
+    stored = {key: STORED[key] for key in ("type", "parent_block_hash", "token_ids", "block_size", "lora_id")}
+    stored |= {"block_hashes": [-1, 7], "cache_salt": "a", "session_id": "s", "block_hashes_sha256": ["x", "y"]}
+    batch = decode(msgspec.msgpack.encode([1.5, [stored, {"type": "BlockRemoved", "block_hashes": [-1]}], 0]))
+    assert batch is not None
+    event, removed = batch.events
+    assert isinstance(event, BlockStored)
+    assert isinstance(removed, BlockRemoved)
+    assert (event.extra_keys, event.medium, removed.medium) == (["a", "a"], None, None)
+    assert number(event.block_hashes[0]) == (1 << 64) - 1
+
+
 @pytest.mark.parametrize("payload", [b"", b"{}", msgspec.msgpack.encode([1.0, [["Unheard"]]]), b"\x00\xff"])
 def test_other_bytes_are_no_batch(payload: bytes) -> None:
     assert decode(payload) is None

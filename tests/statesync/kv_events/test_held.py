@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from statesync.kv_events.events import AllBlocksCleared, EventBatch, decode
 from statesync.kv_events.feed import EventFeed
-from statesync.kv_events.held import HeldBlocks, Holders
+from statesync.kv_events.held import HeldBlocks
+from statesync.kv_events.holders import Holders
+from statesync.kv_events.tiers import SharedStore, Tiers, TierSettings
 from tests.fakes.kv_publisher import BLOCK, Batch, FakeKvPublisher
 
 
@@ -19,7 +21,7 @@ class Reader:
 
     def __init__(self, holders: Holders | None = None) -> None:
         self.holders = Holders() if holders is None else holders
-        self.held = HeldBlocks(self.holders)
+        self.held = HeldBlocks(self.holders, Tiers(self.holders, TierSettings({}), SharedStore(self.holders)))
         self.feed = EventFeed(self.held.apply, self.held.reset)
 
     def live(self, batch: Batch) -> None:
@@ -183,7 +185,7 @@ def compare(reader: Reader, publisher: FakeKvPublisher) -> None:
 
 
 def test_clearing_an_empty_cache_needs_no_new_bit() -> None:
-    held = HeldBlocks(Holders())
+    held = Reader().held
     bit = held.bit
     held.apply(EventBatch(1.0, [AllBlocksCleared()] * 1000))
     assert held.bit == bit
