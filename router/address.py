@@ -26,6 +26,12 @@ class ListenAddress(NamedTuple):
         except ValueError:
             return False
 
+    def overlaps(self, other: ListenAddress) -> bool:
+        """Whether not both can be listened on: the same port of one address, or of all addresses."""
+        hosts = {self.host, other.host}
+        every = "::" in hosts or ("0.0.0.0" in hosts and not any(":" in host for host in hosts))
+        return self.port == other.port != 0 and (every or len(hosts) == 1)
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
@@ -36,6 +42,8 @@ def parse_listen(text: str) -> ListenAddress:
     if not colon or not host:
         port = text.lstrip(":") if text.lstrip(":").isdigit() else "8000"
         raise ValueError(f"{text!r} is not host:port, such as 0.0.0.0:{port}")
+    if "://" in text:
+        raise ValueError(f"{text!r} is not host:port: leave out {text.partition('://')[0]}://")
     if not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ValueError(f"{port!r} in {text!r} is not a port (0 to 65535)")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host

@@ -7,6 +7,7 @@ that `turnout --version` loads neither a server nor a simulator.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import socket
 import sys
@@ -56,6 +57,9 @@ class _ShowVersion(argparse.Action):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name from a file or a pod may have what a locale has not
+            stream.reconfigure(errors="backslashreplace")
     try:
         given = _parser().parse_args(argv)
         given.command = _command_line(argv)

@@ -175,8 +175,8 @@ def _ports(settings: Settings) -> Iterator[Problem]:
             listens[path] = parse_listen(text)
         except ValueError as error:
             yield Problem(path, str(error))
-    control = listens.get(("control", "listen"))
-    if control is not None and control.port != 0 and listens.get(("listen",)) == control:
+    control, inference = listens.get(("control", "listen")), listens.get(("listen",))
+    if control is not None and inference is not None and control.overlaps(inference):
         yield Problem(("control", "listen"), f"{control} is the inference port already; choose another")
 
 
@@ -268,7 +268,7 @@ def _pods(pool: Pool, path: Path, homes: dict[str, str]) -> Iterator[Problem]:
         except DiscoveryError as error:
             yield Problem((*path, "pods", at), str(error))
             continue
-        if at_address.base.endswith("/v1"):
+        if "/v1/" in f"{at_address.base}/":
             message = f"requests' paths begin with /v1 already: pods get {at_address.base}/v1/...; leave it out"
             yield Problem((*path, "pods", at), message, "warning")
         pod = at_address.text

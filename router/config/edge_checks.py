@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from router.config.problems import Problem
 from router.settings import Settings
 
-_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:[^/\s:@?#*A-Z]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_ORIGIN = re.compile(
+    r"(?!https://[^/]*:443$|http://[^/]*:80$)[a-z][a-z0-9+.-]*://(?:[^/\s:@?#*A-Z\x7f-\U0010ffff]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
+)
 _PATH = re.compile(r"/[!-)+-~]*\*?")
 """A path in visible ASCII; `*` at its end only."""
 
@@ -28,8 +30,8 @@ def edge_problems(settings: Settings) -> Iterator[Problem]:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             yield Problem(
                 ("cors", "allow_origins", at),
-                f"{origin!r} is no origin: write it as browsers do, such as 'https://chat.example.com', in lower case "
-                'and without a path, or "*"',
+                f"{origin!r} is no origin: write it as browsers do, such as 'https://chat.example.com', in lower-case "
+                'ASCII (xn--...), without a path and the scheme\'s own port, or "*"',
             )
     for at, proxy in enumerate(settings.trusted_proxies):
         try:

@@ -23,6 +23,12 @@ from router.config.checks import Path, Problem, problems_in
 from router.config.environment import TOKEN_VARIABLE, attributed, with_environment
 from router.settings import Section, Settings
 
+_PLACEHOLDER = re.compile(r"\$\{\w+\}|\$\(\w+\)|\{\{[^{}]*\}\}")
+"""`${NAME}`, Kubernetes' `$(NAME)`, `{{ .Values.name }}`."""
+
+_QUANTITY = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s*(ms|s|m|h|[kKMGT]?i?B?)")
+_UNITS = {"ms": 0.001, "m": 60, "h": 3600}
+
 STDIN = "-"
 """The path that stands for standard input."""
 
@@ -99,7 +105,7 @@ def read_text(text: str, environ: Mapping[str, str], overlay: Overlay = _as_it_i
     settings = overlay(with_environment(msgspec.convert(decoded, Settings), environ))
     problems += [each for each in problems_in(settings, environ) if not _follows(each, problems)]
     lined = (each._replace(line=_line_of(root, each.path)) for each in problems)
-    located = [*_duplicates(root), *(attributed(each, environ) for each in lined)]
+    located = [*_as_written_problems(root), *(attributed(each, environ) for each in lined)]
     return ParsedConfig(settings, sorted(located, key=lambda each: each.line or 0))
 
 
@@ -130,25 +136,40 @@ def _not_yaml(error: yaml.YAMLError) -> Problem:
     return Problem((), f"is not YAML: {message}", line=mark.line + 1 if mark is not None else None)
 
 
-def _duplicates(root: yaml.Node | None) -> Iterator[Problem]:
-    """Equal keys in one mapping, of which YAML silently takes the last."""
+def _as_written_problems(root: yaml.Node | None) -> Iterator[Problem]:
+    """Equal keys in one mapping, of which YAML silently takes the last, and texts that a shell or a template was to
+    fill in. Of these only what was to be replaced is shown: a password may be beside it."""
+    for node, path in _nodes(root):
+        if isinstance(node, yaml.MappingNode):
+            yield from _duplicates(node, path)
+        elif isinstance(node, yaml.ScalarNode) and (found := _PLACEHOLDER.search(node.value)):
+            message = f"{found[0]} is taken as it stands: nothing in a file is expanded"
+            yield Problem(path, message, "warning", node.start_mark.line + 1)
+
+
+def _duplicates(node: yaml.MappingNode, path: Path) -> Iterator[Problem]:
+    lines: dict[str, int] = {}
+    for key, _ in node.value:
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in lines and name != "<<":
+            yield Problem((*path, name), f"stands here twice; first in line {lines[name]}", line=line)
+        lines.setdefault(name, line)
+
+
+def _nodes(root: yaml.Node | None) -> Iterator[tuple[yaml.Node, Path]]:
+    """Every node once: an alias leads to one that was visited, perhaps to one that contains it."""
     todo: list[tuple[yaml.Node, Path]] = [] if root is None else [(root, ())]
-    seen: set[int] = set()  # an alias leads to a node that was visited, perhaps to one that contains it
+    seen: set[int] = set()
     while todo:
         node, path = todo.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
+        yield node, path
         if isinstance(node, yaml.SequenceNode):
             todo += [(item, (*path, at)) for at, item in enumerate(node.value)]
         elif isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
-            for key, value in node.value:
-                name, line = str(key.value), key.start_mark.line + 1
-                if name in lines and name != "<<":
-                    yield Problem((*path, name), f"stands here twice; first in line {lines[name]}", line=line)
-                lines.setdefault(name, line)
-                todo.append((value, (*path, name)))
+            todo += [(value, (*path, str(key.value))) for key, value in node.value]
 
 
 def _line_of(node: yaml.Node | None, path: Path) -> int | None:
@@ -201,7 +222,7 @@ def _field(kind: object, value: object, path: Path, problems: list[Problem]) -> 
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        problems.append(Problem(path, _as_written(path, value) or _in_words(error)))
+        problems.append(Problem(path, _as_written(path, value) or _in_words(error) + _as_number(path, value)))
         return None
     return value
 
@@ -230,6 +251,21 @@ def _as_written(path: Path, value: object) -> str:
     if path[-1] == "listen" and isinstance(value, int):
         return f"{value} is not host:port, such as 0.0.0.0:{value}"
     return ""
+
+
+def _as_number(path: Path, value: object) -> str:
+    """What to write for a number with a unit, which is a text, and for 1e6, which YAML reads as one."""
+    found = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    number, unit = float(found[1]), found[2]
+    seconds, size = str(path[-1]).endswith("_s"), str(path[-1]).endswith("_bytes")
+    if seconds and unit in ("", "s", *_UNITS):
+        return f": write {number * _UNITS.get(unit, 1):.15g}, in seconds"
+    if size and unit not in ("s", *_UNITS):
+        step = 1024 if "i" in unit else 1000
+        return f": write {number * step ** ' KMGT'.index(unit[:1].upper().strip('B') or ' '):.15g}, in bytes"
+    return f": write {number:.15g}" if not unit else ""
 
 
 _NAMES = {

@@ -131,9 +131,20 @@ def _canonical(host: str) -> str:
     return str(ipaddress.IPv6Address(host)) if ":" in host else host
 
 
+def _may_be_ipv4(host: str) -> bool:
+    """False for a host that ends in a number and is no address: no name does (RFC 1123, 2.1)."""
+    if not host.rstrip(".").rpartition(".")[2].isdigit():
+        return True
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return "." not in host  # 7, as docker compose may name a container
+    return True
+
+
 def _is_host(host: str) -> bool:
     if ":" not in host:
-        return _HOST.fullmatch(host) is not None
+        return _HOST.fullmatch(host) is not None and ".." not in host and _may_be_ipv4(host)
     address, percent, zone = host.partition("%")
     try:
         ipaddress.IPv6Address(address)

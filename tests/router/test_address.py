@@ -54,6 +54,25 @@ def test_what_is_not_host_and_port_is_refused_by_name(text: str) -> None:
         parse_listen(text)
 
 
+@each_case(
+    ("one", "other", "overlap"),
+    [
+        ("127.0.0.1:1", "127.0.0.1:1", True),
+        ("0.0.0.0:1", "127.0.0.1:1", True),
+        ("[::]:1", "127.0.0.1:1", True),
+        ("[::]:1", "0.0.0.0:1", True),
+        ("[::]:1", "[::1]:1", True),
+        ("0.0.0.0:1", "[::1]:1", False),
+        ("127.0.0.1:1", "127.0.0.2:1", False),
+        ("0.0.0.0:1", "127.0.0.1:2", False),
+        ("0.0.0.0:0", "0.0.0.0:0", False),
+    ],
+)
+def test_two_addresses_overlap_where_not_both_can_be_listened_on(one: str, other: str, overlap: bool) -> None:
+    assert parse_listen(one).overlaps(parse_listen(other)) is overlap
+    assert parse_listen(other).overlaps(parse_listen(one)) is overlap
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_every_address_of_ipv6_is_every_address_of_ipv4_too(shared: bool) -> None:
     """Case D 20."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import subprocess
 import sys
@@ -30,6 +31,16 @@ def test_the_version_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> Non
     """Case H 42."""
     assert main(["version"]) == 0
     assert capsys.readouterr().out == f"{version_line()}\n"
+
+
+def test_what_a_terminal_cannot_show_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("pools: [{name: größe, pods: [http://h:1]}]\n", encoding="utf-8")
+    written = {"stdout": io.BytesIO(), "stderr": io.BytesIO()}
+    for name, raw in written.items():
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    assert (main(["check", str(config)]), main(["serve", "--config", str(config)])) == (1, 2)
+    assert all(b"gr\\xf6\\xdfe" in raw.getvalue() for raw in written.values())
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,10 @@ WARNINGS = {
         "pools[1].models[1]",
     ),
     "an address with an SDK's /v1": (settings(pool(pods=["http://h:1/base/v1"])), "pools[0].pods[0]"),
+    "the whole path of a request": (
+        settings(pool(pods=["http://h:1/v1/chat/completions"])),
+        "pools[0].pods[0]",
+    ),
     "an alias that hides a model": (settings(pool(models=["m", "n"], aliases={"m": "n"})), "pools[0].aliases.m"),
 }
 

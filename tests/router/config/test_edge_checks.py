@@ -9,6 +9,9 @@ from router.config.edge_checks import edge_problems
 from router.settings import Cors, PathSettings, Pool, Settings
 from tests.fakes.each_case import each_case
 
+OWN_PORTS = ("https://a.com:443", "http://a.com:80", "http://[::1]:80", "https://münchen.example")
+"""Browsers leave a scheme's own port out, and write names in ASCII."""
+
 
 def said(settings: Settings) -> list[str]:
     return [".".join(map(str, problem.path)) for problem in edge_problems(settings)]
@@ -25,13 +28,16 @@ def test_what_is_no_path_is_named(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["*", "https://a.example.com", "http://localhost:3000", "http://[::1]:3000", "null://x"]
+    "origin",
+    ["*", "https://a.example.com", "http://localhost:3000", "http://[::1]:3000", "null://x", "http://a.com:443"],
 )
 def test_exact_origins_are_right(origin: str) -> None:
     assert said(Settings(cors=Cors(allow_origins=[origin]))) == []
 
 
-@pytest.mark.parametrize("origin", ["", "a.example.com", "https://a/", "https://A.example.com", "https://*.a.com"])
+@pytest.mark.parametrize(
+    "origin", ["", "a.example.com", "https://a/", "https://A.example.com", "https://*.a.com", *OWN_PORTS]
+)
 def test_what_no_browser_sends_as_an_origin_is_named(origin: str) -> None:
     assert said(Settings(cors=Cors(allow_origins=[origin]))) == ["cors.allow_origins.0"]
 

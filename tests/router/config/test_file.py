@@ -54,7 +54,7 @@ WRONG = {
     ),
     "text for a number": (
         POOL + "timeouts:\n  idle_s: 5s",
-        ["f:3: timeouts.idle_s: expected a number, got text"],
+        ["f:3: timeouts.idle_s: expected a number, got text: write 5, in seconds"],
     ),
     "a number for text": (POOL + "replica: 8000", ["f:2: replica: expected text, got a whole number"]),
     "Case H 42, a port alone": (
@@ -121,6 +121,31 @@ WRONG = {
     "a secret in the file": (
         POOL + "control:\n  token: sesame",
         ["f:3: warning: control.token: a secret in a file gets around; set TURNOUT_CONTROL_TOKEN instead"],
+    ),
+    "what a shell or a template was to fill in": (
+        (
+            "state: redis://:s3cret${PW}@h\npools:\n- name: a\n  pods: [http://h:1]\n"
+            "  labels: {zone: $(ZONE), x: '{{ x }}'}"
+        ),
+        [
+            "f:1: warning: state: ${PW} is taken as it stands: nothing in a file is expanded",
+            "f:5: warning: pools[0].labels.x: {{ x }} is taken as it stands: nothing in a file is expanded",
+            "f:5: warning: pools[0].labels.zone: $(ZONE) is taken as it stands: nothing in a file is expanded",
+        ],
+    ),
+    "numbers with units": (
+        POOL
+        + "drain: {settle_s: 10s, timeout_s: 1.5m}\nwarmup_timeout_s: 500ms\n"
+        + "limits: {max_body_bytes: 32MiB, buffer_budget_bytes: 2G, max_queue: 1e3, max_inflight: 5s}",
+        [
+            "f:2: drain.settle_s: expected a number, got text: write 10, in seconds",
+            "f:2: drain.timeout_s: expected a number, got text: write 90, in seconds",
+            "f:3: warmup_timeout_s: expected a number, got text: write 0.5, in seconds",
+            "f:4: limits.max_body_bytes: expected a whole number, got text: write 33554432, in bytes",
+            "f:4: limits.max_inflight: expected a whole number, got text",
+            "f:4: limits.max_queue: expected a whole number, got text: write 1000",
+            "f:4: limits.buffer_budget_bytes: expected a whole number, got text: write 2000000000, in bytes",
+        ],
     ),
     "nothing at all": ("", ["f: pools: there is no pool, so no request can go anywhere"]),
     "no YAML": ("a: [", ["f:1: is not YAML: expected the node content, but found '<stream end>'"]),
