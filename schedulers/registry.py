@@ -127,11 +127,6 @@ def _loaded(entry: EntryPoint) -> type[Scheduler]:
     return policy
 
 
-def is_policy(thing: object) -> bool:
-    """Whether it is a class that can be a policy."""
-    return all(is_met(thing) for is_met in _NEEDS.values())
-
-
 def check_class(policy: type[Scheduler]) -> None:
     """Raises InvalidPolicy with all that the class lacks to be a policy."""
     lacking = [words for words, is_met in _NEEDS.items() if not is_met(policy)]

@@ -105,13 +105,9 @@ class HealthTracker:
         self.spared_total = 0
         """Counter: times the cap kept a pod from being blocked."""
 
-    def set_pods(self, pool: str, ids: Iterable[PodId]) -> None:
-        """Replace the pool's pods. The state of a pod that is in no pool any more is dropped."""
-        before, after = self._pools.get(pool, set()), set(ids)
-        self.change_pods(pool, after - before, before - after)
-
     def change_pods(self, pool: str, come: Iterable[PodId], gone: Iterable[PodId]) -> None:
-        """As `set_pods`, given only the difference. Pods that came or went before are ignored."""
+        """Pods came to a pool or left it; those that did before are ignored. The state of a pod that is in no pool any
+        more is dropped."""
         members = self._pools.setdefault(pool, set())
         for pod in come:
             if pod not in self._records:

@@ -13,11 +13,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import PodChange, change_of
+from statesync.discovery.changes import PodChange
 from statesync.engines.access import NO_ACCESSES, Accesses
 from statesync.engines.http_get import ABSENT, HttpGetter, Unreadable
 from statesync.engines.model_list import ModelCards, NoModelList, cards_of, ids_of
@@ -105,12 +105,8 @@ class ModelReader:
         self.reads_total = 0
         """Counter: pages requested."""
 
-    def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
-        """Replace the pool's pods."""
-        self.change_pods(pool, change_of(self._poller.pods_of(pool), pods))
-
     def change_pods(self, pool: str, change: PodChange) -> None:
-        """As `set_pods`, given only the difference."""
+        """Pods came to a pool or left it."""
         left = self._poller.change_pods(pool, change)
         for pod in change.come:
             if self._lists.setdefault(pod.id, PodModels()).open:

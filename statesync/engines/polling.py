@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import PodChange, change_of
+from statesync.discovery.changes import PodChange
 from statesync.tasks import spawn
 
 _JITTER = 0.1
@@ -72,20 +72,12 @@ class PollSchedule:
         """All pods, over all pools."""
         return self._pods
 
-    def pods_of(self, pool: str) -> Mapping[PodId, Pod]:
-        """The pods of one pool."""
-        return self._pools.get(pool, {})
-
     def pool_of(self, pod: PodId) -> str:
         """A pool that the pod is in; empty if it has left."""
         return next((pool for pool, members in self._pools.items() if pod in members), "")
 
-    def set_pods(self, pool: str, pods: Iterable[Pod], now: float) -> None:
-        """Replace the pool's pods; a pod in several pools is visited once."""
-        self.change_pods(pool, change_of(self.pods_of(pool), pods), now)
-
     def change_pods(self, pool: str, change: PodChange, now: float) -> list[PodId]:
-        """As `set_pods`, given only the difference; returns the pods that are in no pool any more."""
+        """Pods came to a pool or left it; returns those that are in none any more. A pod of several is visited once."""
         members = self._pools.setdefault(pool, {})
         for pod in change.come:
             members[pod.id] = self._pods[pod.id] = pod
@@ -194,20 +186,12 @@ class Poller:
         """All pods, over all pools."""
         return self._rounds.pods
 
-    def pods_of(self, pool: str) -> Mapping[PodId, Pod]:
-        """The pods of one pool."""
-        return self._rounds.pods_of(pool)
-
     def pool_of(self, pod: PodId) -> str:
         """A pool that the pod is in; empty if it has left."""
         return self._rounds.pool_of(pod)
 
-    def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
-        """Replace the pool's pods. A visit of a removed pod is cancelled."""
-        self.change_pods(pool, change_of(self.pods_of(pool), pods))
-
     def change_pods(self, pool: str, change: PodChange) -> list[PodId]:
-        """As `set_pods`, given only the difference; returns the pods that are in no pool any more."""
+        """Pods came to a pool or left it; returns those that are in no pool any more, whose visits are cancelled."""
         here = self._rounds.pods
         self.unvisited.update([pod.id for pod in change.come if pod.id not in here])
         left = self._rounds.change_pods(pool, change, self._clock())

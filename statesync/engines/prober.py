@@ -12,11 +12,11 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, cast
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import PodChange, change_of
+from statesync.discovery.changes import PodChange
 from statesync.engines.access import NO_ACCESSES, Accesses, PoolAccess
 from statesync.engines.failure_log import FailureLog
 from statesync.engines.health import HealthTracker
@@ -93,12 +93,8 @@ class Prober:
         self.first_round = self._poller.first_round
         """Returns when each pod known at the call has been probed once or has left. Use a timeout."""
 
-    def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
-        """Replace the pool's pods; the caller does the same with the `HealthTracker`."""
-        self.change_pods(pool, change_of(self._poller.pods_of(pool), pods))
-
     def change_pods(self, pool: str, change: PodChange) -> None:
-        """As `set_pods`, given only the difference."""
+        """Pods came to a pool or left it; the caller passes that on to the `HealthTracker`, too."""
         left = self._poller.change_pods(pool, change)
         self._failures.forget(left)
         for pod in left:
@@ -133,7 +129,7 @@ class Prober:
         if ok:
             self._settle(pool, pod.id, access, answers)
         else:
-            self._complain(pod.id, access, answers)
+            self._complain(pod.id, answers)
 
     def _took(self, pod: PodId, ok: bool, now: float) -> None:
         self._health.probe(pod, ok, now)
@@ -168,7 +164,7 @@ class Prober:
                 said = ", ".join(str(answer) for answer in answers)
                 _log.info("pool %s, pod %s: %s; that is asked from now on. To say so, set %s", pool, pod, said, named)
 
-    def _complain(self, pod: PodId, access: PoolAccess, answers: list[ProbeAnswer]) -> None:
+    def _complain(self, pod: PodId, answers: list[ProbeAnswer]) -> None:
         said = ", ".join(str(answer) for answer in answers)
         last = answers[-1]
         advice = ""

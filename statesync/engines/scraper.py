@@ -16,13 +16,13 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from schedulers.types import Pod, PodId
-from statesync.discovery.changes import PodChange, change_of
+from statesync.discovery.changes import PodChange
 from statesync.engines.access import NO_ACCESSES, Accesses
 from statesync.engines.http_get import Absent, HttpGetter, Unreadable
 from statesync.engines.metrics_page import engine_of, parse
@@ -98,17 +98,11 @@ class Scraper:
         pace = PollInterval(config.interval_s, config.max_per_s)
         self._poller = Poller(pace, "scrape", wanted=self._wanted, clock=clock, rng=rng)
         self._engines: dict[PodId, _Engine] = {}
-        self.scrapes_total = 0
-        """Counter: pages requested."""
         self.failures_total = 0
         """Counter: pages that could not be read."""
 
-    def set_pods(self, pool: str, pods: Iterable[Pod]) -> None:
-        """Replace the pool's pods."""
-        self.change_pods(pool, change_of(self._poller.pods_of(pool), pods))
-
     def change_pods(self, pool: str, change: PodChange) -> None:
-        """As `set_pods`, given only the difference."""
+        """Pods came to a pool or left it."""
         left = self._poller.change_pods(pool, change)
         now = self._clock()
         for pod in change.come:
@@ -145,7 +139,7 @@ class Scraper:
         crossed = at - engine.reported_at < self._config.timeout_s
         before, engine.report, engine.reported_at = engine.report, report, max(engine.reported_at, at)
         if (_started_anew if crossed else restarted)(before, report):
-            self._restarted(pod, engine)
+            self._restarted(pod)
         self._listener.on_report(pod, report, age_s)
 
     def forgotten_elsewhere(self, pod: PodId) -> None:
@@ -213,12 +207,12 @@ class Scraper:
             return  # another replica read it meanwhile: the newer page is unknown
         before, engine.report, engine.reported_at = engine.report, report, self._clock()
         if restarted(before, report):
-            self._restarted(pod, engine)
+            self._restarted(pod)
             self._shared.forgot(pod)
         self._listener.on_report(pod, report, 0.0)
         self._shared.report(pod, report)
 
-    def _restarted(self, pod: PodId, engine: _Engine) -> None:
+    def _restarted(self, pod: PodId) -> None:
         _log.info("%s: the engine has restarted", pod)
         self._listener.on_restart(pod)
 
@@ -234,7 +228,6 @@ class Scraper:
     ) -> _T | None:
         """The page at this path, decoded by `reader`; None, counted and logged once, if it cannot be read. With
         `may_lack` raises Absent where the pod has no such page."""
-        self.scrapes_total += 1
         access = self._accesses.of(self._poller.pool_of(pod.id))
         try:
             async with asyncio.timeout(self._config.timeout_s):

@@ -14,6 +14,7 @@ from statesync.prefix.index import REACH
 from statesync.settings import Health
 from statesync.types import EngineReport
 from tests.fakes.pod_parts import A, B, C, PodFixture, pod
+from tests.fakes.whole_pools import set_ids
 
 
 @pytest.mark.parametrize("blocked", [True, False])
@@ -207,7 +208,7 @@ def test_of_many_pods_that_fail_and_are_kept_the_log_names_some(caplog: pytest.L
     pods = PodFixture()
     pods.registry.on_pods("learns", [pod(number) for number in range(1, 26)])
     pods.health = HealthTracker(Health(max_ejected_ratio=0.0), pods.updates.on_health, on_kept=pods.updates.on_kept)
-    pods.health.set_pods("learns", [pod(number).id for number in range(1, 26)])
+    set_ids(pods.health, "learns", [pod(number).id for number in range(1, 26)])
     for number in range(1, 26):
         pods.health.probe(pod(number).id, False, pods.now)
     named = [record.getMessage() for record in caplog.records if "is kept" in record.getMessage()]

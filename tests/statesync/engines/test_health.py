@@ -12,6 +12,7 @@ from schedulers.types import PodId
 from statesync.engines.health import HealthTracker, Outcome, Reason
 from statesync.settings import Health
 from tests.fakes.examples import examples
+from tests.fakes.whole_pools import set_ids
 
 A, B, C, D = (PodId(name) for name in "abcd")
 OK, FAILURE, BUSY = Outcome
@@ -34,7 +35,7 @@ class Changes:
 def tracker_of(*pods: PodId, config: Health | None = None, rng: float = 0.0) -> tuple[HealthTracker, Changes]:
     changes = Changes()
     tracker = HealthTracker(config or Health(), changes, rng=lambda: rng)
-    tracker.set_pods("pool", pods)
+    set_ids(tracker, "pool", pods)
     for pod in pods:
         tracker.probe(pod, True, 0.0)
     return tracker, changes
@@ -60,7 +61,7 @@ def test_consecutive_failed_probes_take_a_pod_out_and_good_ones_bring_it_back() 
 def test_a_pod_that_never_answered_is_out_after_one_failed_probe() -> None:
     changes = Changes()
     tracker = HealthTracker(Health(), changes)
-    tracker.set_pods("pool", [A, B])
+    set_ids(tracker, "pool", [A, B])
     tracker.outcome(B, OK, 0.0)
     tracker.probe(A, False, 0.0)
     tracker.probe(B, False, 0.0)
@@ -195,7 +196,7 @@ def test_a_pool_that_shrinks_unblocks_ejected_pods_before_those_that_fail_probes
     for _ in range(2):
         tracker.probe(A, False, 0.0)
     fail(tracker, B, 3)
-    tracker.set_pods("pool", [A, B])
+    set_ids(tracker, "pool", [A, B])
     assert tracker.blockers(A) == {"probe"}
     assert not tracker.blockers(B)
     fail(tracker, B, 1)
@@ -205,21 +206,21 @@ def test_a_pool_that_shrinks_unblocks_ejected_pods_before_those_that_fail_probes
 def test_a_pod_of_two_pools_needs_room_in_both() -> None:
     changes = Changes()
     tracker = HealthTracker(Health(), changes)
-    tracker.set_pods("one", [A, B])
-    tracker.set_pods("two", [A])
+    set_ids(tracker, "one", [A, B])
+    set_ids(tracker, "two", [A])
     fail(tracker, A, 5)
     assert changes.log == []
-    tracker.set_pods("two", [A, C])
+    set_ids(tracker, "two", [A, C])
     fail(tracker, A, 1)
     assert changes.log == [(A, "ejected", True)]
-    tracker.set_pods("two", [A])
+    set_ids(tracker, "two", [A])
     assert not tracker.blockers(A)
 
 
 def test_a_pod_that_left_is_forgotten_and_late_results_of_it_ignored() -> None:
     tracker, changes = tracker_of(A, B)
     fail(tracker, A, 3)
-    tracker.set_pods("pool", [B, C])
+    set_ids(tracker, "pool", [B, C])
     tracker.probe(A, True, 1.0)
     tracker.outcome(A, FAILURE, 1.0)
     tracker.due(100.0)
@@ -249,7 +250,7 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
     tracker = HealthTracker(config, changes, rng=random.Random(seed).random)
     pools: dict[str, set[PodId]] = {"one": set(PODS), "two": set(PODS[:3])}
     for pool, ids in pools.items():
-        tracker.set_pods(pool, ids)
+        set_ids(tracker, pool, ids)
     now = 0.0
     for step in steps:
         match step:
@@ -259,7 +260,7 @@ def test_no_history_blocks_more_than_the_cap_or_loses_a_pod(
                 tracker.outcome(pod, outcome, now)  # type: ignore[arg-type]
             case ("pods", str(pool), set(ids)):
                 if len(ids) % 2:
-                    tracker.set_pods(pool, ids)
+                    set_ids(tracker, pool, ids)
                 else:
                     tracker.change_pods(pool, ids, pools[pool] - ids)  # also pods that are members already
                 pools[pool] = ids
@@ -288,8 +289,8 @@ def falling(**fallbacks: list[str]) -> tuple[HealthTracker, Changes]:
     """A tracker of the pools `near` (A, B) and `far` (C, D), with the given fallbacks."""
     changes = Changes()
     tracker = HealthTracker(Health(), changes, rng=lambda: 0.0, fallbacks=fallbacks)
-    tracker.set_pods("near", [A, B])
-    tracker.set_pods("far", [C, D])
+    set_ids(tracker, "near", [A, B])
+    set_ids(tracker, "far", [C, D])
     for pod in (A, B, C, D):
         tracker.probe(pod, True, 0.0)
     return tracker, changes
@@ -327,14 +328,14 @@ def test_failed_probes_of_every_pod_block_no_more_than_the_cap() -> None:
 def test_a_pool_that_is_ejected_as_a_whole_stays_so_when_pods_come_and_go() -> None:
     tracker, _ = falling(near=["far"])
     all_fail(tracker, A, B)
-    tracker.set_pods("near", [A])
+    set_ids(tracker, "near", [A])
     assert tracker.blockers(A) == {"ejected"}
 
 
 def test_without_a_pod_in_its_fallback_a_pool_keeps_its_share() -> None:
     for fallbacks in ({"near": ["gone"]}, {"near": ["far"]}):
         tracker, _ = falling(**fallbacks)
-        tracker.set_pods("far", [])
+        set_ids(tracker, "far", [])
         all_fail(tracker, A, B)
         assert sum(not tracker.blockers(pod) for pod in (A, B)) == 1
 
@@ -353,7 +354,7 @@ class Kept(Changes):
 def kept_tracker(*pods: PodId) -> tuple[HealthTracker, Kept]:
     changes = Kept()
     tracker = HealthTracker(Health(), changes, rng=lambda: 0.0, on_kept=changes.on_kept)
-    tracker.set_pods("pool", pods)
+    set_ids(tracker, "pool", pods)
     for pod in pods:
         tracker.probe(pod, True, 0.0)
     return tracker, changes
@@ -363,7 +364,7 @@ def kept_tracker(*pods: PodId) -> tuple[HealthTracker, Kept]:
 def test_an_only_pod_that_fails_its_probes_is_reported_as_kept_once(answered_before: bool) -> None:
     """Case H 37: the last pod is never blocked, and does not look well."""
     tracker, changes = kept_tracker(*([A] if answered_before else []))
-    tracker.set_pods("pool", [A])
+    set_ids(tracker, "pool", [A])
     for _ in range(5):
         tracker.probe(A, False, 1.0)
     assert (changes.log, changes.kept) == ([], [(A, {"probe"})])
@@ -418,10 +419,10 @@ def test_a_blocked_pod_that_a_smaller_pool_takes_back_is_kept() -> None:
     tracker, changes = kept_tracker(A, B)
     tracker.probe(A, False, 1.0)
     tracker.probe(A, False, 1.0)
-    tracker.set_pods("pool", [A])
+    set_ids(tracker, "pool", [A])
     assert changes.log == [(A, "probe", True), (A, "probe", False)]
     assert changes.kept == [(A, {"probe"})]
-    tracker.set_pods("pool", [])
+    set_ids(tracker, "pool", [])
     assert tracker.kept(A) == frozenset()
 
 
@@ -446,7 +447,7 @@ def test_a_pod_is_never_blocked_and_kept_at_once_and_every_change_is_reported(mo
             tracker.outcome(pod, FAILURE if what == "failure" else OK, now)
         else:
             here = here - {pod} if what == "leave" else here | {pod}
-            tracker.set_pods("pool", here)
+            set_ids(tracker, "pool", here)
         reported = {kept: reasons for kept, reasons in changes.kept if kept in here}
         for each in here:
             assert not (tracker.blockers(each) and tracker.kept(each))

@@ -28,6 +28,7 @@ from statesync.store.memory import MemoryStore
 from tests.fakes.engine_pages import Engine, Page, engine, refusing
 from tests.fakes.virtual_time import RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S
+from tests.fakes.whole_pools import set_pods
 
 PATH = "/v1/models"
 QUICK = Scrape(models_interval_s=0.005, timeout_s=60.0)
@@ -85,7 +86,7 @@ class Reading:
 
     @asynccontextmanager
     async def of(self, *pods: Pod) -> AsyncIterator[ModelReader]:
-        self.reader.set_pods("pool", pods)
+        set_pods(self.reader, "pool", pods)
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
             running = group.create_task(self.reader.run())
             try:
@@ -111,7 +112,7 @@ def test_lists_that_other_replicas_have_read_stand_for_first_readings_until_the_
     async def story() -> None:
         async with engine() as a, engine() as b, engine() as c:
             c.pages[PATH] = models("own")
-            reading.reader.set_pods("pool", [a.pod, b.pod, c.pod])
+            set_pods(reading.reader, "pool", [a.pod, b.pod, c.pod])
             pages = {a.pod.id: models("m", "n").body, b.pod.id: b"", c.pod.id: b"{", PodId("gone"): b""}
             reading.reader.read_elsewhere(pages)
             found = dict(reading.lists.get_nowait() for _ in range(2))
@@ -173,7 +174,7 @@ def test_a_pod_that_answers_without_a_list_is_handed_on_as_such_once_and_logged_
                 assert await reading.next() is None
                 reading.clock.now += RETRY_S
                 await a.until(lambda: a.asked[PATH] > 1)
-                reading.reader.set_pods("pool", [a.pod._replace(models=frozenset({"label"}))])
+                set_pods(reading.reader, "pool", [a.pod._replace(models=frozenset({"label"}))])
                 assert await reading.next() is None, "discovery may name other models"
                 a.pages[PATH] = models("m")
                 reading.clock.now += RETRY_S
@@ -375,9 +376,9 @@ def test_a_pod_that_left_is_not_read_and_without_pods_there_is_nothing_to_look_a
             a.pages[PATH] = models("m")
             async with reading.of(a.pod) as reader:
                 await reading.next()
-                reader.set_pods("pool", [])
+                set_pods(reader, "pool", [])
                 assert not reader.look_again(lambda last: True, patient=True)
-                reader.set_pods("pool", [a.pod])
+                set_pods(reader, "pool", [a.pod])
                 assert await reading.next() == {"m"}, "a pod that comes back is a new one"
 
     run_on(reading.clock, story())

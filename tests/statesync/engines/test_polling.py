@@ -11,6 +11,7 @@ from statesync.discovery.changes import PodChange
 from statesync.engines.polling import RUSH, Poller, PollInterval, PollSchedule
 from statesync.tasks import spawn
 from tests.fakes.waiting import DEADLINE_S
+from tests.fakes.whole_pools import set_pods
 
 
 def pods_of(*names: str) -> list[Pod]:
@@ -29,7 +30,7 @@ def walk(rounds: PollSchedule, until_s: float, start_s: float = 0.0) -> list[tup
 
 def test_new_pods_are_visited_right_away_and_then_at_the_interval() -> None:
     rounds = PollSchedule(PollInterval(5.0, 1000.0), random.Random(1).random)
-    rounds.set_pods("pool", pods_of("a", "b", "c"), 0.0)
+    set_pods(rounds, "pool", pods_of("a", "b", "c"), 0.0)
     visits = walk(rounds, 100.0)
     assert {pod for at, pod in visits if at < 0.01} == {"a", "b", "c"}
     assert all(18 <= count <= 23 for count in Counter(pod for _, pod in visits).values())
@@ -37,7 +38,7 @@ def test_new_pods_are_visited_right_away_and_then_at_the_interval() -> None:
 
 def test_turns_of_pods_that_came_together_are_spread_over_the_interval() -> None:
     rounds = PollSchedule(PollInterval(10.0, 10_000.0), random.Random(2).random)
-    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(200))), 0.0)
+    set_pods(rounds, "pool", pods_of(*(f"p{number}" for number in range(200))), 0.0)
     visits = walk(rounds, 60.0)
     per_second = Counter(int(at) for at, _ in visits if at >= 20)
     assert max(per_second.values()) <= 3 * 200 / 10
@@ -47,7 +48,7 @@ def test_in_a_rush_first_visits_come_ten_times_as_fast_and_later_ones_do_not() -
     """Case I 51."""
     rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(3).random)
     rounds.rush = True
-    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
+    set_pods(rounds, "pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
     visits = walk(rounds, 30.0)
     assert len({pod for at, pod in visits if at < 500 / (RUSH * 50.0) + 0.1}) >= 450
     for start in range(2, 30):
@@ -56,7 +57,7 @@ def test_in_a_rush_first_visits_come_ten_times_as_fast_and_later_ones_do_not() -
 
 def test_pods_that_another_replica_has_visited_wait_for_their_turn_in_the_interval() -> None:
     rounds = PollSchedule(PollInterval(10.0, 1000.0), random.Random(4).random)
-    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(200)), "new"), 0.0)
+    set_pods(rounds, "pool", pods_of(*(f"p{number}" for number in range(200)), "new"), 0.0)
     for number in range(200):
         rounds.visited(PodId(f"p{number}"), 0.0)
     rounds.visited(PodId("unknown"), 0.0)
@@ -68,7 +69,7 @@ def test_pods_that_another_replica_has_visited_wait_for_their_turn_in_the_interv
 
 def test_many_pods_stretch_the_interval_and_never_exceed_the_rate() -> None:
     rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(3).random)
-    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
+    set_pods(rounds, "pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
     visits = walk(rounds, 60.0)
     for start in range(60):
         assert sum(1 for at, _ in visits if start <= at < start + 1) <= 52
@@ -77,30 +78,30 @@ def test_many_pods_stretch_the_interval_and_never_exceed_the_rate() -> None:
 
 def test_a_loop_that_was_delayed_does_not_burst_afterwards() -> None:
     rounds = PollSchedule(PollInterval(1.0, 10.0), random.Random(4).random)
-    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(10))), 0.0)
+    set_pods(rounds, "pool", pods_of(*(f"p{number}" for number in range(10))), 0.0)
     walk(rounds, 10.0)
     assert len(rounds.due(100.0)) <= 2
 
 
 def test_a_pod_of_two_pools_is_visited_once_and_stays_until_both_drop_it() -> None:
     rounds = PollSchedule(PollInterval(1.0, 100.0), lambda: 0.5)
-    rounds.set_pods("one", pods_of("a"), 0.0)
-    rounds.set_pods("two", pods_of("a"), 0.0)
+    set_pods(rounds, "one", pods_of("a"), 0.0)
+    set_pods(rounds, "two", pods_of("a"), 0.0)
     assert [pod.id for pod in rounds.due(0.0)] == ["a"]
     assert rounds.pool_of(PodId("a")) == "one"
-    rounds.set_pods("one", [], 0.0)
+    set_pods(rounds, "one", [], 0.0)
     assert set(rounds.pods) == {"a"}
     assert rounds.pool_of(PodId("a")) == "two"
-    rounds.set_pods("two", [], 0.0)
+    set_pods(rounds, "two", [], 0.0)
     assert rounds.next_at() is None
     assert rounds.pool_of(PodId("a")) == ""
 
 
 def test_keeping_its_pods_keeps_their_turns() -> None:
     rounds = PollSchedule(PollInterval(10.0, 100.0), lambda: 0.5)
-    rounds.set_pods("pool", pods_of("a"), 0.0)
+    set_pods(rounds, "pool", pods_of("a"), 0.0)
     rounds.due(0.0)
-    rounds.set_pods("pool", pods_of("a", "b"), 1.0)
+    set_pods(rounds, "pool", pods_of("a", "b"), 1.0)
     assert [pod.id for pod in rounds.due(1.0)] == ["b"]
 
 
@@ -112,7 +113,7 @@ def test_single_changes_give_the_same_schedule_as_the_full_list() -> None:
         there = {f"p{rng.randrange(40)}" for _ in range(20)}
         change = PodChange(tuple(pods_of(*sorted(there - here))), tuple(map(PodId, here - there)))
         assert set(received.change_pods("pool", change, now)) == here - there
-        whole.set_pods("pool", pods_of(*sorted(there)), now)
+        set_pods(whole, "pool", pods_of(*sorted(there)), now)
         assert received.pods.keys() == whole.pods.keys()
         now, here = now + rng.random() / 5, there
         assert received.next_at() == whole.next_at()
@@ -133,7 +134,7 @@ def test_a_pod_that_left_has_no_turn_and_one_that_came_back_has_one() -> None:
 
 def test_a_pod_with_a_new_address_keeps_its_turn_and_is_visited_there() -> None:
     rounds = PollSchedule(PollInterval(10.0, 1000.0), lambda: 0.5)
-    rounds.set_pods("pool", pods_of("a"), 0.0)
+    set_pods(rounds, "pool", pods_of("a"), 0.0)
     rounds.due(0.0)
     moved = Pod(PodId("a"), "elsewhere:1")
     rounds.change_pods("pool", PodChange((moved,)), 1.0)
@@ -143,7 +144,7 @@ def test_a_pod_with_a_new_address_keeps_its_turn_and_is_visited_there() -> None:
 
 def test_skipped_pods_cost_nothing_and_stretch_no_interval() -> None:
     rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(5).random, lambda pod: pod.endswith("0"))
-    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
+    set_pods(rounds, "pool", pods_of(*(f"p{number}" for number in range(500))), 0.0)
     walk(rounds, 10.0)
     visits = walk(rounds, 70.0, 10.0)
     assert {pod for _, pod in visits} == {f"p{number}" for number in range(0, 500, 10)}
@@ -153,7 +154,7 @@ def test_skipped_pods_cost_nothing_and_stretch_no_interval() -> None:
 
 def test_many_skipped_pods_are_examined_in_batches() -> None:
     rounds = PollSchedule(PollInterval(1.0, 50.0), random.Random(6).random, lambda pod: False)
-    rounds.set_pods("pool", pods_of(*(f"p{number}" for number in range(1000))), 0.0)
+    set_pods(rounds, "pool", pods_of(*(f"p{number}" for number in range(1000))), 0.0)
     looks, now = 0, 0.0
     while (at := rounds.next_at()) is not None and at <= 20.0:
         assert rounds.due(now := max(now, at)) == []
@@ -164,7 +165,7 @@ def test_many_skipped_pods_are_examined_in_batches() -> None:
 def test_whether_a_pod_is_wanted_is_asked_at_each_of_its_turns() -> None:
     wanted: set[str] = set()
     rounds = PollSchedule(PollInterval(1.0, 50.0), lambda: 0.5, wanted.__contains__)
-    rounds.set_pods("pool", pods_of("a"), 0.0)
+    set_pods(rounds, "pool", pods_of("a"), 0.0)
     assert walk(rounds, 5.0) == []
     wanted.add("a")
     assert len(walk(rounds, 10.0, 5.0)) in (5, 6)
@@ -185,7 +186,7 @@ def test_a_slow_pod_delays_no_other_and_is_not_visited_twice_at_once() -> None:
                 await asyncio.Event().wait()
 
         poller = Poller(PollInterval(0.001, 10_000.0), "test")
-        poller.set_pods("pool", pods_of("slow", "quick"))
+        set_pods(poller, "pool", pods_of("slow", "quick"))
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
             walking = group.create_task(poller.run(visit))
             await enough.wait()
@@ -209,12 +210,12 @@ def test_a_pod_that_left_and_came_back_is_visited_at_once() -> None:
                 raise
 
         poller = Poller(PollInterval(1000.0, 10_000.0), "test")
-        poller.set_pods("pool", pods_of("a"))
+        set_pods(poller, "pool", pods_of("a"))
         async with asyncio.timeout(DEADLINE_S), asyncio.TaskGroup() as group:
             walking = group.create_task(poller.run(visit))
             await started.get()
-            poller.set_pods("pool", [])
-            poller.set_pods("pool", pods_of("a"))
+            set_pods(poller, "pool", [])
+            set_pods(poller, "pool", pods_of("a"))
             await started.get()
             assert broken_off == ["a"]
             walking.cancel()

@@ -20,6 +20,7 @@ from tests.fakes.engine_pages import Page, engine, refusing
 from tests.fakes.stream_server import stream_server
 from tests.fakes.virtual_time import RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S
+from tests.fakes.whole_pools import set_ids, set_pods
 
 WELL = Page()
 TIMEOUT_S = 60.0
@@ -52,8 +53,8 @@ class Scene:
         self.prober = Prober(config, self.health, Accesses({"pool": access}), shared)
 
     def set_pods(self, *pods: Pod) -> None:
-        self.health.set_pods("pool", [pod.id for pod in pods])
-        self.prober.set_pods("pool", pods)
+        set_ids(self.health, "pool", [pod.id for pod in pods])
+        set_pods(self.prober, "pool", pods)
 
     async def next(self) -> tuple[PodId, str, bool]:
         return await asyncio.wait_for(self.changes.get(), DEADLINE_S)

@@ -25,6 +25,7 @@ from tests.fakes.engine_pages import Page, engine, refusing
 from tests.fakes.stream_server import stream_server
 from tests.fakes.virtual_time import Clock, RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S
+from tests.fakes.whole_pools import set_pods
 
 VLLM = Page(body=(pathlib.Path(__file__).parents[2] / "data" / "metrics-vllm-0.32.txt").read_bytes())
 TIMEOUT_S = 60.0
@@ -79,7 +80,7 @@ async def scraping(
     accesses: Accesses = NO_ACCESSES,
 ) -> AsyncIterator[Scraper]:
     scraper = Scraper(config, events.listener, shared or MemoryStore(), accesses, absent_s=absent_s)
-    scraper.set_pods("pool", pods)
+    set_pods(scraper, "pool", pods)
     async with asyncio.TaskGroup() as group:
         running = group.create_task(scraper.run())
         try:
@@ -175,8 +176,8 @@ def test_an_engine_without_metrics_is_not_asked_for_them() -> None:
             metered.pages["/metrics"] = VLLM
             events = Events()
             scraper = Scraper(QUICK, events.listener, MemoryStore(), Accesses({"none": PoolAccess("ollama")}))
-            scraper.set_pods("none", [a.pod])
-            scraper.set_pods("pool", [metered.pod])
+            set_pods(scraper, "none", [a.pod])
+            set_pods(scraper, "pool", [metered.pod])
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(scraper.run())
                 for _ in range(5):
@@ -305,11 +306,11 @@ def test_a_pod_that_leaves_and_comes_back_starts_over() -> None:
             events = Events()
             async with scraping(events, a.pod) as scraper:
                 await events.next("report")
-                scraper.set_pods("pool", [])
+                set_pods(scraper, "pool", [])
                 a.pages["/metrics"] = page(1)
                 while not events.log.empty():
                     events.log.get_nowait()
-                scraper.set_pods("pool", [a.pod])
+                set_pods(scraper, "pool", [a.pod])
                 assert (await events.log.get())[0] == "report", "and no restart"
 
     asyncio.run(story())
@@ -397,7 +398,7 @@ def test_a_restart_is_sent_to_the_other_replica_which_does_not_detect_it_again()
             a.pages = {"/metrics": page(100)}
             mine, other = await twins("restart", a.pod)
             other.scraper = Scraper(QUICK, other.events.listener, other.store)
-            other.scraper.set_pods("pool", [a.pod])
+            set_pods(other.scraper, "pool", [a.pod])
             async with scraping(mine.events, a.pod, shared=mine.store) as mine.scraper:
                 await other.events.next("report")
                 a.pages["/metrics"] = page(100, started=1.8e9)
@@ -424,7 +425,7 @@ class Scene:
             on_restart=lambda pod: self.handed_on.append("restart"),
         )
         self.scraper = Scraper(Scrape(), listener, MemoryStore(), clock=self.clock)
-        self.scraper.set_pods("pool", [self.pod])
+        set_pods(self.scraper, "pool", [self.pod])
 
     def reported(self, queries: int, age_s: float = 0.0, started: float | None = None, after_s: float = 1.0) -> None:
         self.clock.now += after_s
