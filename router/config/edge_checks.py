@@ -1,15 +1,19 @@
-"""Checks of the settings about clients and the paths that they may use: `paths`, `cors`, `trusted_proxies`.
-Pure; called by `checks.py`.
+"""Checks of the settings about clients, the paths that they may use, and what the ports speak below HTTP: `paths`,
+`cors`, `trusted_proxies`, `tls`, `control.tls`, `proxy_protocol`. Files are read as the gateway would read them, so
+that `turnout check` finds what would fail at the start. Called by `checks.py`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
-from router.config.problems import Problem
-from router.settings import Settings
+from router.config.problems import Path, Problem
+from router.ports.tls import load
+from router.settings import ServerTls, Settings
+from statesync.engines.tls import BadTlsFiles
 
 _ORIGIN = re.compile(
     r"(?!https://[^/]*:443$|http://[^/]*:80$)[a-z][a-z0-9+.-]*://(?:[^/\s:@?#*A-Z\x7f-\U0010ffff]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
@@ -38,3 +42,24 @@ def edge_problems(settings: Settings) -> Iterator[Problem]:
             ipaddress.ip_network(proxy)
         except ValueError as error:
             yield Problem(("trusted_proxies", at), f"{error}; write an address or a network, such as '10.0.0.0/8'")
+
+
+def port_problems(settings: Settings, clock: Callable[[], float] = time.time) -> Iterator[Problem]:
+    """Problems of these settings; `clock` gives Unix time."""
+    yield from _tls(settings.tls, ("tls",), clock())
+    yield from _tls(settings.control.tls, ("control", "tls"), clock())
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        message = "has no effect without trusted_proxies, whose connections begin with a PROXY header"
+        yield Problem(("proxy_protocol",), message)
+
+
+def _tls(tls: ServerTls | None, path: Path, now: float) -> Iterator[Problem]:
+    if tls is None:
+        return
+    try:
+        ends = load(tls).expires_at
+    except BadTlsFiles as error:
+        yield Problem((*path, error.field), str(error))
+        return
+    if ends < now:
+        yield Problem((*path, "cert_file"), f"the certificate in {tls.cert_file} has expired", "warning")

@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from router.policy import transitions
-from router.policy.live import LivePolicies
 from router.policy.model import (
     BuiltPolicy,
     ChangeOptions,
     Create,
+    LivePolicies,
     LivePolicy,
     MakeTrial,
     Summarise,

@@ -4,14 +4,16 @@ plain dicts at scrape time, because the loop adds to those between two pieces of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client.samples import Sample
 
-from router.telemetry.clusters import by_cluster
 from router.telemetry.family import Family
 from router.telemetry.metrics import Metrics
+
+NO_CLUSTER = "-"
 
 _Rows = Sequence[tuple[str, str, Callable[[Metrics], Mapping[Any, int]], tuple[str, ...]]]
 
@@ -87,6 +89,16 @@ _OF_TENANTS: _Rows = (
     ),
 )
 """Shown from the first request of a tenant on."""
+
+
+def by_cluster(metrics: Metrics, clusters: Mapping[str, str]) -> Mapping[tuple[str, str], int]:
+    """By (cluster, class of the status, such as `5xx`); `clusters` is by pool. Counts never shrink when pods leave."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for (pool, _, _, status), count in list(metrics.requests.items()):
+        counts[clusters.get(pool) or NO_CLUSTER, f"{status // 100}xx"] += count
+    for (pool, status), count in list(metrics.gone.items()):
+        counts[clusters.get(pool) or NO_CLUSTER, f"{status // 100}xx"] += count
+    return counts
 
 
 def counters(metrics: Metrics, clusters: Mapping[str, str]) -> Iterator[Family]:

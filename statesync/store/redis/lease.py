@@ -1,4 +1,5 @@
-"""Which replicas are live, and which of them is elected for a pod. Pure: all times are this process's monotonic clock.
+"""Which replicas are live, and which of them is elected for a pod; a timer of leases that lapse. All but the timer is
+pure: all times are this process's monotonic clock.
 
 Clocks are not compared across machines: the server gives the rest of a lease, and from then on a replica is live as
 long as its messages arrive. So a dead replica lapses here even while the server is unreachable.
@@ -6,12 +7,16 @@ long as its messages arrive. So a dead replica lapses here even while the server
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 from xxhash import xxh3_64_intdigest
 
 from statesync.store.protocol import ReplicaInfo
 from statesync.store.redis.presence import Pools, digest_of
+
+_log = logging.getLogger("turnout.state")
 
 
 def weight(replica: str, thing: str) -> int:
@@ -172,3 +177,41 @@ class PauseDetector:
     def grace(self, due: float, now: float) -> float:
         """A timer due at `due` runs at `now`: seconds to wait for unread messages before acting on it; mostly 0.0."""
         return self._grace_s if now - due > self._late_s else 0.0
+
+
+class LapseTimer:
+    """Calls `on_lapse` with each replica that was silent for its lease."""
+
+    def __init__(self, live_replicas: LiveReplicas, lease_s: float, on_lapse: Callable[[str], None]) -> None:
+        self._live_replicas = live_replicas
+        self._lease_s = lease_s
+        self._on_lapse = on_lapse
+        self._loop = asyncio.get_running_loop()
+        self._pause = PauseDetector(lease_s)
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """Wait for the next lapse, if there is a replica."""
+        due = self._live_replicas.next_lapse()
+        if due is not None and self._timer is None:
+            self._timer = self._loop.call_at(due, self._let_lapse, due)
+
+    def stop(self) -> None:
+        """Wait no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _let_lapse(self, due: float) -> None:
+        self._timer = None
+        now = self._loop.time()
+        if grace_s := self._pause.grace(due, now):
+            self._timer = self._loop.call_at(now + grace_s, self._let_lapse, now + grace_s)
+            return
+        for replica in self._live_replicas.lapsed(now):
+            _log.warning("replica %s was silent for its lease of %g s: gone", replica, self._lease_s)
+            self._on_lapse(replica)
+        self.watch()
+
+    def __repr__(self) -> str:
+        return f"<LapseTimer of {self._live_replicas!r}>"

@@ -1,5 +1,6 @@
 """Deletes keys whose content no replica can have written: another type than `keys.py` names, or a full log. Their
-content comes back: every replica sends its own numbers again, and the others read them.
+content comes back: every replica sends its own numbers again, and the others read them. Here is also what has to be
+read again soon: each thing once, however often it is asked for.
 
 Knows no message and no listener.
 """
@@ -8,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Final
 
 from statesync.store.redis.connection import ReplyError, RespConnection
 from statesync.store.redis.keys import RedisKeys
@@ -23,6 +25,8 @@ VAIN: Final = 3
 
 _DAMAGE: Final = ("WRONGTYPE", "exhausted the last possible ID", "smaller than the target stream top item")
 """Parts of the errors that a command gives for such a key. Redis 6 puts them into an error of the script."""
+
+Read = Callable[[RespConnection], Awaitable[object]]
 
 _log = logging.getLogger("turnout.state")
 
@@ -85,3 +89,27 @@ class KeyRepair:
 
     def __repr__(self) -> str:
         return f"<KeyRepair of {len(self._types)} keys: {self.repaired} repaired>"
+
+
+class Rereads:
+    """Reads in the background, after a repair of the keys."""
+
+    def __init__(self, repair: KeyRepair, do: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        """`do` runs the work of an incarnation, which ends with it."""
+        self._repair = repair
+        self._do = do
+        self._waiting: set[tuple[str, str]] = set()
+
+    def soon(self, link: RespConnection | None, kind: str, name: str, read: Read) -> None:
+        """Read over this link; without one, all is read when there is one again."""
+        if link is not None and (kind, name) not in self._waiting:
+            self._waiting.add((kind, name))
+            self._do(self._run(link, (kind, name), read))
+
+    def clear(self) -> None:
+        """The incarnation is over."""
+        self._waiting.clear()
+
+    async def _run(self, link: RespConnection, what: tuple[str, str], read: Read) -> None:
+        self._waiting.discard(what)
+        await self._repair.around(link, partial(read, link))

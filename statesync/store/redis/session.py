@@ -25,15 +25,13 @@ from statesync.store.redis.catch_up import CatchUp
 from statesync.store.redis.checkpoints import Checkpoints
 from statesync.store.redis.connection import ReplyError, RespConnection, ServerAddress
 from statesync.store.redis.keys import REPORT_TTL_S, SHARE_LEASES, RedisKeys
-from statesync.store.redis.lapse import LapseTimer
-from statesync.store.redis.lease import LiveReplicas
+from statesync.store.redis.lease import LapseTimer, LiveReplicas
 from statesync.store.redis.ledger import PendingUpdates
 from statesync.store.redis.messages import SCHEMA, GoneMessage, HeartbeatMessage, pack
 from statesync.store.redis.pod_sharing import PodSharing
 from statesync.store.redis.presence import OwnPods
 from statesync.store.redis.receiver import UpdateReceiver
-from statesync.store.redis.repair import KeyRepair, is_damage
-from statesync.store.redis.rereads import Rereads
+from statesync.store.redis.repair import KeyRepair, Rereads, is_damage
 from statesync.store.redis.scripts import PRUNE_REPORTS, REGISTER, RELEASE, RENEW
 from statesync.store.redis.shared_policies import SharedPolicies
 from statesync.store.redis.syncer import Syncer

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from router.config.port_checks import port_problems
+from router.config.edge_checks import port_problems
 from router.settings import Control, ServerTls, Settings
 from tests.fakes.certificates import Authority
 

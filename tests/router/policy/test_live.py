@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from router.policy.live import LivePolicies
-from router.policy.model import LivePolicy
+from router.policy.model import LivePolicies, LivePolicy
 from schedulers import registry
 from schedulers.named import Named
 from schedulers.protocols import Scheduler

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.telemetry.clusters import by_cluster
+from router.telemetry.counts import by_cluster
 from router.telemetry.metrics import Metrics
 
 CLUSTERS = {"near": "east", "next": "east", "far": "west", "plain": ""}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from statesync.store.redis.lapse import LapseTimer
-from statesync.store.redis.lease import LiveReplicas
+from statesync.store.redis.lease import LapseTimer, LiveReplicas
 from tests.fakes.virtual_time import Clock, pass_time, run_on
 
 LEASE_S = 5.0

@@ -8,8 +8,7 @@ from typing import Any
 
 from statesync.store.redis.connection import RespConnection, ServerAddress
 from statesync.store.redis.keys import RedisKeys
-from statesync.store.redis.repair import KeyRepair
-from statesync.store.redis.rereads import Rereads
+from statesync.store.redis.repair import KeyRepair, Rereads
 from tests.fakes.redis_server import redis_server
 
 
