@@ -51,9 +51,11 @@ def test_each_fleet_reads_its_own_engines_and_both_say_loudly_that_they_meet(tmp
         wait_for("each knows of the other fleet", lambda: strangers(blue, green) == [1, 1])
         for gateway, other in ((blue, "green-1"), (green, "blue-1")):
             assert gateway.control.get("/admin/state").json()["state"]["strangers"] == 1
-            (error,) = said(gateway)
+            errors = said(gateway)
+            assert errors
             for part in (other, "namespace turnout", "pool default has 12 pods here", "policy", "sync.namespace"):
-                assert part in error
+                # On a busy machine the other one's lease may expire: they meet again, and it is said again.
+                assert all(part in error for error in errors)
         second = start("blue-2", pods.urls[:12], server.port)
         wait_for("blue's replicas divide blue's engines", lambda: 0 < scraped(second)[0] < 12)
         wait_for("and nothing is read twice", lambda: sum(scraped(blue, second)) == 12)

@@ -15,6 +15,8 @@ from loadtests.bench.load.result import Load, LoadFailed
 
 MARK = "TURNOUT-BENCH "
 PATH = "/v1/chat/completions"
+TIMEOUT_S = 10
+"""An answer that takes longer has failed: far longer than any takes that a busy machine delays."""
 
 _SCRIPT = Template("""\
 -- Conversations share one of some dozens of system prompts and have a number of their own; see place() in cases.py.
@@ -91,7 +93,8 @@ def run(pin: list[str], url: str, case: Case, seconds: int, first: int, director
     """Load `url` for `seconds`; `pin` is the command prefix that ties wrk to a core. Raises LoadFailed."""
     path = directory / "wrk.lua"
     path.write_text(script(case, first))
-    command = [*pin, "wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "-s", str(path), url]
+    command = [*pin, "wrk", "-t1", f"-c{case.connections}", f"-d{seconds}s", "-s", str(path)]
+    command += ["--timeout", f"{TIMEOUT_S}s", url]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 20)
     except subprocess.TimeoutExpired as error:

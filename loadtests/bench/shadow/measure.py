@@ -101,7 +101,7 @@ def windows(plan: Plan, directory: Path) -> Iterator[Window]:
     gateway, runs = Gateway(plan, directory), 0
     modes = [*MODES]
     try:
-        wrk.run(pin(LOAD_CORE), gateway.url, plan.case, 1, 0, directory)
+        wrk.run(pin(LOAD_CORE), gateway.url, plan.case, plan.seconds, 0, directory)
         for number in range(1, plan.rounds + 1):
             for mode in modes[number % len(modes) :] + modes[: number % len(modes)]:
                 gateway.use(mode)

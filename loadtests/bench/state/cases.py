@@ -20,7 +20,7 @@ STEADY_PODS = 16
 CPU_FROM_RATE = 100.0
 """At lower rates a process's constant work hides the cost of a request."""
 
-QUIESCENT_S = 10.0
+QUIESCENT_S = 60.0
 
 
 class Sizes(NamedTuple):

@@ -80,7 +80,7 @@ def measured(plan: Plan, directory: Path) -> Iterator[Cost]:
     with routers(plan, directory) as found:
         runs = 0
         for router in found:
-            wrk.run(pin(LOAD_CORE), _url(router), plan.case, 1, 0, directory)
+            wrk.run(pin(LOAD_CORE), _url(router), plan.case, plan.seconds, 0, directory)
         for number in range(1, plan.rounds + 1):
             for router in found:
                 runs += 1

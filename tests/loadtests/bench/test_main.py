@@ -15,7 +15,7 @@ from loadtests.bench.routers.peers import PEERS
 @pytest.mark.slow
 @pytest.mark.needs("wrk", "nginx")
 def test_a_short_run_answers_every_request_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status = bench.main(["--smoke", "--only", "nginx", "--repeats", "1", "--seconds", "1", "--out", str(tmp_path)])
+    status = bench.main(["--smoke", "--only", "nginx", "--repeats", "1", "--seconds", "3", "--out", str(tmp_path)])
 
     assert status == 0
     assert "Engines and load generator alone do" in capsys.readouterr().out
