@@ -4,7 +4,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 from router.access.shared_keys import SharedKeys
 from router.dataplane.fair_share import FairShares
@@ -17,7 +17,7 @@ from statesync.engines.scraper import Scraper
 from statesync.load.view import LoadView
 from statesync.prefix.index import PrefixIndex
 from statesync.store.protocol import PolicyRecord
-from statesync.types import EngineReport, InflightNumbers, KnownPod, PrefixPage
+from statesync.types import KnownPod
 
 
 class ReplicaStateListener:
@@ -37,7 +37,6 @@ class ReplicaStateListener:
     ) -> None:
         """`keys`: the API keys of the shared state; None where they are not there. `shares`: what each tenant got."""
         self._view = view
-        self._prefix = prefix
         self._pod_updates = pod_updates
         self._scraper = scraper
         self._policies = policies
@@ -45,10 +44,13 @@ class ReplicaStateListener:
         self._prober = prober
         self._shares = shares
         self._keys = keys
-
-    def replica_inflight(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool, /) -> None:
-        """A replica's requests in flight by pod: all of them, or those that changed."""
-        self._view.set_remote(replica, numbers, full)
+        # What is of one component alone goes there at once.
+        self.replica_inflight = view.set_remote
+        self.placed_elsewhere = pod_updates.placed_elsewhere
+        self.reported_elsewhere = scraper.reported_elsewhere
+        self.models_changed_elsewhere = models.changed_elsewhere
+        self.checkpoint = prefix.pages
+        self.restored = pod_updates.restored
 
     def replica_gone(self, replica: str, /) -> None:
         """A replica's lease has run out, or it gave the lease back."""
@@ -56,23 +58,11 @@ class ReplicaStateListener:
         if self._shares is not None:
             self._shares.replica_gone(replica)
 
-    def placed_elsewhere(self, pod: PodId, blocks: Sequence[int], /) -> None:
-        """A replica sent a prompt of these blocks to the pod."""
-        self._pod_updates.placed_elsewhere(pod, blocks)
-
     def forgotten_elsewhere(self, pod: PodId, /) -> None:
         """A replica found the pod's engine restarted."""
         self._scraper.forgotten_elsewhere(pod)
         self._models.restarted(pod)
         self._pod_updates.on_restart(pod)
-
-    def reported_elsewhere(self, pod: PodId, report: EngineReport, age_s: float, /) -> None:
-        """A replica read the pod's metrics `age_s` ago."""
-        self._scraper.reported_elsewhere(pod, report, age_s)
-
-    def models_changed_elsewhere(self, pod: PodId, /) -> None:
-        """A replica found that the pod lists other models."""
-        self._models.changed_elsewhere(pod)
 
     def served_elsewhere(self, replica: str, served: Mapping[str, int], /) -> None:
         """The tokens that a replica served, by pool and tenant."""
@@ -89,11 +79,3 @@ class ReplicaStateListener:
         self._policies.policy_changed(pool, record)
         if self._keys is not None:
             self._keys.changed(pool, record)
-
-    def checkpoint(self) -> Iterable[PrefixPage]:
-        """This replica's prefix index, page by page."""
-        return self._prefix.pages()
-
-    def restored(self, page: PrefixPage, /) -> None:
-        """A page of another replica's prefix index."""
-        self._pod_updates.restored(page)

@@ -7,7 +7,6 @@ dropped and counted.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import threading
@@ -15,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Generic, TypeVar
+
+from router.locked_file import locked
 
 _log = logging.getLogger("turnout.files")
 _T = TypeVar("_T")
@@ -112,20 +113,12 @@ def append(path: Path, lines: Iterable[bytes], max_bytes: int, *, sync: bool = F
     name. Only its owner may read it.
     """
     written = b"".join(lines)
-    while True:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if not _is_at(path, descriptor):
-                continue
-            _write_whole(descriptor, written)
-            if sync:
-                os.fsync(descriptor)
-            if os.fstat(descriptor).st_size >= max_bytes // 2:
-                os.replace(path, path.with_name(path.name + ".1"))
-            return
-        finally:
-            os.close(descriptor)
+    with locked(path, os.O_WRONLY | os.O_APPEND) as descriptor:
+        _write_whole(descriptor, written)
+        if sync:
+            os.fsync(descriptor)
+        if os.fstat(descriptor).st_size >= max_bytes // 2:
+            os.replace(path, path.with_name(path.name + ".1"))
 
 
 def _write_whole(descriptor: int, written: bytes) -> None:
@@ -139,10 +132,3 @@ def _write_whole(descriptor: int, written: bytes) -> None:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, before)
         raise
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.stat(path), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
