@@ -152,6 +152,9 @@ class PairStage:
 
     def takes(self, exchange: Exchange, placement: Placement, /, *, fresh: bool) -> bool:
         """See `PairSender`."""
+        pair, pool = isinstance(placement, PairPlacement), exchange.routed.pool
+        if exchange.attempts == 1 and not exchange.stale_tries and pool in self._dispatch.splits:
+            self._metrics.count_split(pool, "pair" if pair else "alone")
         if not isinstance(placement, PairPlacement):
             return False
         relay = exchange.relay = PairRelay(self, exchange, placement)

@@ -37,6 +37,12 @@ _COUNTERS: _Rows = (
         ("pool", "result"),
     ),
     (
+        "turnout_split_requests",
+        "Requests of pools with disaggregation, by what got them first: a pair of pods, or a decode pod alone.",
+        lambda metrics: metrics.split_requests,
+        ("pool", "served_by"),
+    ),
+    (
         "turnout_ejections",
         "Pods taken out of routing after failures.",
         lambda metrics: metrics.ejections,

@@ -174,6 +174,7 @@ class Metrics:
         "requests",
         "retries",
         "slo_requests",
+        "split_requests",
         "tenants",
     )
 
@@ -192,6 +193,8 @@ class Metrics:
         """By (from, to, reason): requests that fell back to another pool."""
         self.moves: dict[tuple[str, str], int] = {}
         """By (pool, result): streams whose pod died, `moved` or why they could not be."""
+        self.split_requests: dict[tuple[str, str], int] = {}
+        """By (pool, served_by): requests of pools with `disaggregation`, by `pair` or a decode pod `alone`."""
         self.policy_failures: dict[tuple[str, str, str], int] = {}
         """By (pool, policy, reason): requests at which a policy failed."""
         self.gone: dict[tuple[str, int], int] = {}
@@ -226,6 +229,10 @@ class Metrics:
     def count_move(self, pool: str, result: str) -> None:
         """The pod of a stream died: the stream was `moved`, or ended because of `result`."""
         self.moves[pool, result] = self.moves.get((pool, result), 0) + 1
+
+    def count_split(self, pool: str, served_by: str) -> None:
+        """The first attempt at a request of a pool with `disaggregation` goes to a `pair`, or a decode pod `alone`."""
+        self.split_requests[pool, served_by] = self.split_requests.get((pool, served_by), 0) + 1
 
     def count_fallback(self, home: str, pool: str, reason: str) -> None:
         """A request of the pool `home` went to `pool` because of `reason`."""

@@ -54,6 +54,12 @@ TRAFFIC = Row(
             (Query(rate("turnout_stream_moves_total", POOL, "pool, result"), "{{pool}} {{result}}"),),
         ),
         Panel(
+            "Pairs of pods",
+            "Requests of pools with `disaggregation`: by two pods, or by a decode pod alone.",
+            "reqps",
+            (Query(rate("turnout_split_requests_total", POOL, "pool, served_by"), "{{pool}} {{served_by}}"),),
+        ),
+        Panel(
             "Fallbacks",
             "Requests that another pool took.",
             "reqps",

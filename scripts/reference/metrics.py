@@ -108,6 +108,7 @@ def _counted() -> Metrics:
     metrics.policy_failures[("default", "p2c", "raised")] = 1
     metrics.fallbacks[("default", "far", "no_pod")] = 1
     metrics.moves[("default", "moved")] = 1
+    metrics.split_requests[("default", "pair")] = 1
     metrics.slo_requests[("default", "kept")] = 1
     metrics.tenants.ended("search", 200, {"prompt_tokens": 1})
     metrics.tenants.refused("search", "rate_limit_exceeded")

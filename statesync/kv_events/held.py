@@ -21,6 +21,13 @@ from statesync.kv_events.tiers import Tiers
 RUNS: Final = 512
 """Runs of a publisher that are kept for their requests."""
 
+UNKNOWN: Final = -1
+
+DEPTH: Final = 64
+"""Bits of a key: beyond them is the number of the prompt's blocks up to its block, where that is known, else 0. One
+integer takes less memory than two."""
+KEY: Final = (1 << DEPTH) - 1
+
 GONE: Final = 65_536
 """Removed blocks that are remembered while it is unknown what else the cache holds."""
 
@@ -29,13 +36,15 @@ class Run:
     """Blocks that follow each other in the order in which they were stored: those of a request, and those of the next
     turn where its blocks follow at once."""
 
-    __slots__ = ("keys", "parent", "stored", "taken")
+    __slots__ = ("first", "keys", "parent", "stored", "taken")
 
-    def __init__(self, parent: int) -> None:
+    def __init__(self, parent: int, first: int) -> None:
         self.stored: list[tuple[float, int]] = []
         """(time on this process's clock, blocks before) of each event."""
         self.parent = parent
         """Key of the block before them; 0 at the beginning of a prompt."""
+        self.first = first
+        """Blocks of the prompt before them; UNKNOWN where the one before was stored before all that is known."""
         self.keys = array("Q")
         self.taken = False
         """Whether its request was found: what follows is another run."""
@@ -45,6 +54,14 @@ class Run:
         places = [place for at, place in self.stored if at < since or at > until]
         start = next((place for at, place in self.stored if at >= since), len(self.keys))
         return start, next((place for place in places if place > start), len(self.keys))
+
+    def since(self, place: int) -> float:
+        """When the block at this place was stored."""
+        return next((at for at, first in reversed(self.stored) if first <= place), 0.0)
+
+    def count(self, until: float) -> int:
+        """How many of the blocks were stored until then."""
+        return next((place for at, place in self.stored if at > until), len(self.keys))
 
     def before(self, place: int) -> int:
         """Key of the block before this place; 0 at the beginning of a prompt."""
@@ -74,7 +91,7 @@ class HeldBlocks:
         """What it holds outside GPU memory."""
         self._bit = holders.new_bit()
         self._keys: dict[int, int] = {}
-        """The engine's hash -> key."""
+        """The engine's hash -> key and depth."""
         self._more: dict[int, int] = {}
         """The engine's hash -> how often it is stored beyond once: two requests computed the block at the same time."""
         self._complete = False
@@ -111,7 +128,7 @@ class HeldBlocks:
 
     def keys(self) -> Iterator[int]:
         """The keys of all blocks that are known to be held."""
-        return iter(self._keys.values())
+        return (key & KEY for key in self._keys.values())
 
     def hashes(self) -> KeysView[int]:
         """The same blocks by the engine's own hashes."""
@@ -165,12 +182,15 @@ class HeldBlocks:
         run = self._run_after(parent)
         run.stored.append((self.now, len(run.keys)))
         keys, holders, bit, more = self._keys, self._holders, self._bit, self._more
+        depth = run.first + len(run.keys) if run.first != UNKNOWN else UNKNOWN
         for link, key in zip(hashes, keys_of(event, run.before(len(run.keys)), size), strict=True):
             run.keys.append(key)
+            if depth != UNKNOWN:
+                depth += 1
             if link in keys:
                 more[link] = more.get(link, 0) + 1
             else:
-                keys[link] = key
+                keys[link] = key | max(0, depth) << DEPTH
                 holders.add(key, bit)
         self._open[hashes[-1]] = run
         if len(self._open) > 2 * RUNS:
@@ -180,13 +200,14 @@ class HeldBlocks:
     def _run_after(self, parent: int | None) -> Run:
         """The run whose last block is this one, or a new one that begins after it."""
         if parent is None:
-            run = Run(0)
+            run = Run(0, 0)
         else:
             going = self._open.pop(parent, None)
             if going is not None and not going.taken:
                 return going
             # Of a block that was stored before this process followed the engine, the engine's own hash must do.
-            run = Run(self._keys.get(parent) or parent or 1)
+            key = self._keys.get(parent, 0)
+            run = Run(key & KEY or parent or 1, key >> DEPTH or UNKNOWN)
         self._runs.append(run)
         return run
 
@@ -199,7 +220,7 @@ class HeldBlocks:
                 if not more[link]:
                     del more[link]
                 continue
-            key = keys.pop(link, 0)
+            key = keys.pop(link, 0) & KEY
             if not key:
                 continue
             self._holders.remove(key, self._bit)

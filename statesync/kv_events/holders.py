@@ -16,6 +16,8 @@ from xxhash import xxh3_64_intdigest
 
 from statesync.kv_events.events import BlockStored
 
+_KEY: Final = (1 << 64) - 1
+
 TABLES: Final = 256
 """Dicts of the table: one dict of a million entries would stop the loop for 0.2 s when it is rebuilt."""
 
@@ -40,7 +42,8 @@ class Holders:
         return bit
 
     def retire(self, bit: int, keys: dict[int, int]) -> None:
-        """The publisher of this bit holds nothing any more. O(1); `sweep` clears the bit of these keys later."""
+        """The publisher of this bit holds nothing any more. O(1); `sweep` clears the bit of these keys, by their lower
+        64 bits, later."""
         self.alive &= ~bit
         self._retired.append((bit, keys))
 
@@ -50,7 +53,7 @@ class Holders:
         while self._retired and swept < budget:
             bit, keys = self._retired[0]
             while keys and swept < budget:
-                self.remove(keys.popitem()[1], bit)
+                self.remove(keys.popitem()[1] & _KEY, bit)
                 swept += 1
             if not keys:
                 self._retired.popleft()

@@ -14,7 +14,7 @@ from itertools import islice
 from math import inf
 from typing import Final, NamedTuple
 
-from statesync.kv_events.held import HeldBlocks, Run
+from statesync.kv_events.held import UNKNOWN, HeldBlocks, Run
 from statesync.kv_events.paths import PromptChain, PromptPath, PromptPaths
 
 SETTLE_S: Final = 0.05
@@ -83,11 +83,7 @@ class AnswerMatcher:
 
     def _match(self, answer: Answered) -> bool:
         known = self._paths.find(answer.chain)
-        found = (_part(answer, held, run) for held in self._held() for run in held.runs)
-        parts = list(islice(filter(None, found), 2 if known is None else None))  # of two none is taken
-        if known is not None:
-            before = [known.key(answer.cached_tokens // part.size - 1) for part in parts]
-            parts = [part for part, key in zip(parts, before, strict=True) if part.before == key] or parts
+        parts = self._parts(answer, known, _part) or self._parts(answer, known, _part_at)
         if len(parts) == 1:
             parts[0].run.taken = True
             self._learn(answer, known, parts[0].size, parts[0].keys)
@@ -97,6 +93,17 @@ class AnswerMatcher:
         if whole and known is not None:  # it stored nothing of its prompt
             self._learn(answer, known, whole[0], array("Q"))
         return bool(whole)
+
+    def _parts(
+        self, answer: Answered, known: PromptPath | None, part_of: Callable[[Answered, HeldBlocks, Run], _Part | None]
+    ) -> list[_Part]:
+        """What the request may have stored; of two none is taken."""
+        found = (part_of(answer, held, run) for held in self._held() for run in held.runs)
+        parts = list(islice(filter(None, found), 2 if known is None else None))
+        if known is not None:
+            before = [known.key(answer.cached_tokens // part.size - 1) for part in parts]
+            parts = [part for part, key in zip(parts, before, strict=True) if part.before == key] or parts
+        return parts
 
     def _learn(self, answer: Answered, known: PromptPath | None, size: int, keys: array[int]) -> None:
         cached, prompt = answer.cached_tokens // size, answer.prompt_tokens // size
@@ -133,6 +140,25 @@ def _part(answer: Answered, held: HeldBlocks, run: Run) -> _Part | None:
     for until in (answer.ended_at + SETTLE_S, answer.ended_at, inf):
         start, stop = run.between(answer.arrived_at, until)
         before = run.before(start)
+        if run.first != UNKNOWN and run.first + start != cached:
+            continue
         if max(1, least) <= stop - start <= most and (before == 0) == (cached == 0):
             return _Part(run, run.keys[start:stop], before, size)
     return None
+
+
+def _part_at(answer: Answered, held: HeldBlocks, run: Run) -> _Part | None:
+    """The same by the place in the prompt: other requests may have stored what is before and after in the run."""
+    if run.first == UNKNOWN:
+        return None
+    size = held.block_size
+    cached, least = answer.cached_tokens // size, answer.prompt_tokens // size
+    start, stop = cached - run.first, least - run.first
+    if not 0 <= start < len(run.keys) or stop > len(run.keys) or run.since(start) < answer.arrived_at:
+        return None
+    stop = max(stop, start + 1)
+    if run.since(stop - 1) > answer.ended_at + PATIENCE_S:
+        return None
+    most = (answer.prompt_tokens + answer.answer_tokens) // size - run.first
+    stop = max(stop, min(most, run.count(answer.ended_at + SETTLE_S)))
+    return _Part(run, run.keys[start:stop], run.before(start), size)

@@ -23,6 +23,7 @@ MOST: Final = 1 << 18
 """Entries of a pod's tier that are kept; of a shared store, `STORE_MOST`."""
 STORE_MOST: Final = 1 << 20
 
+_KEY: Final = (1 << 64) - 1
 _WORDS: Final = ((SHARED, ("external", "remote", "shared")), (CPU, ("cpu", "host", "dram", "pinned")))
 
 
@@ -119,8 +120,8 @@ class Tiers:
         return self._store.block_size
 
     def stored(self, event: BlockStored, gpu: Mapping[int, int], size: int) -> None:
-        """Take an event of another medium than the GPU. `gpu` has the keys of what is there, whose blocks have `size`
-        tokens (0: nothing was there yet)."""
+        """Take an event of another medium than the GPU. `gpu` has the keys (lower 64 bits) of what is there, whose
+        blocks have `size` tokens (0: nothing was there yet)."""
         tier = self._tier(event.medium, event.locality)
         if tier is None:
             return
@@ -183,12 +184,12 @@ class Tiers:
         size = size or event.block_size
         blocks, odd = divmod(event.block_size, size) if size else (0, 0)
         if blocks < 2 and all(link in gpu for link in links):
-            return [(gpu[link],) for link in links]
+            return [(gpu[link] & _KEY,) for link in links]
         if odd or not blocks or len(event.token_ids) != event.block_size * len(links):
             return []
         before = 0
         if event.parent_block_hash is not None:
             parent = number(event.parent_block_hash)
-            before = tier.keys.get(parent, (0,))[-1] or gpu.get(parent) or parent or 1
+            before = tier.keys.get(parent, (0,))[-1] or gpu.get(parent, 0) & _KEY or parent or 1
         keys = list(keys_of(event, before, size))
         return [tuple(keys[at : at + blocks]) for at in range(0, len(keys), blocks)]

@@ -53,6 +53,7 @@ TRIALS = {
 
 UNSEEN = {
     "turnout_stream_moves_total": {"pool", "result"},
+    "turnout_split_requests_total": {"pool", "served_by"},
     "turnout_trial_rollbacks_total": {"pool"},
     "turnout_policy_failures_total": {"pool", "policy", "reason"},
     "turnout_tls_certificate_expiry_timestamp_seconds": {"port"},

@@ -150,6 +150,7 @@ def _add_gateways(parser: argparse.ArgumentParser) -> None:
         metavar="MS",
         help="age of their view of each other (default 5)",
     )
+    add("--kv-events", action="store_true", help="they follow the KV events of the pods")
     add("--unshared", action="store_true", help="they share no state")
     add("--restart-at", type=_not_negative, metavar="S", help="replace one replica by a new one at that second")
 
@@ -183,7 +184,9 @@ def _case(given: argparse.Namespace) -> Case:
         fleet = [with_kv_tokens(profile, given.kv_tokens) for profile in fleet]
     if given.engine_priority:
         fleet = [profile._replace(by_priority=True) for profile in fleet]
-    sharing = Sharing(given.replicas, given.age_ms / 1000 if given.replicas > 1 else 0.0, not given.unshared)
+    sharing = Sharing(
+        given.replicas, given.age_ms / 1000 if given.replicas > 1 else 0.0, not given.unshared, given.kv_events
+    )
     usage = not given.no_cached_tokens
     mixed = tuple(fleet) if len(set(fleet)) > 1 else ()
     case = Case(

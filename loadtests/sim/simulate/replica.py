@@ -18,6 +18,9 @@ from schedulers.types import Pod, PodId, RequestInfo
 from statesync.discovery.changes import PodChange
 from statesync.engines.health import HealthTracker, Outcome
 from statesync.engines.scraper import restarted
+from statesync.kv_events.matching import Answered
+from statesync.kv_events.paths import PromptChain
+from statesync.kv_events.precise_index import PreciseIndex
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PrefixAccuracy
@@ -72,6 +75,8 @@ class Replica:
         kv_tokens: int,
         rng: random.Random,
         view: LoadView,
+        *,
+        kv_events: bool = False,
     ) -> None:
         """`kv_tokens` is assumed of a pod before its first report."""
         self.name = name
@@ -79,7 +84,7 @@ class Replica:
         self.announced: dict[PodId, InflightNumbers] = {}
         """Its latest own numbers, which a store keeps for replicas that start later."""
         self.view = view
-        self.prefix = PrefixIndex(INDEX_BYTES, kv_tokens)
+        self.prefix = (PreciseIndex if kv_events else PrefixIndex)(INDEX_BYTES, kv_tokens)
         self.accuracy = PrefixAccuracy(self.prefix.set_trust)
         """Corrects the index by what engines report as cached; each replica by its own requests, as in the gateway."""
         self.health = HealthTracker(Health(), self._on_health, rng=rng.random, on_kept=view.keep)
@@ -137,7 +142,19 @@ class Replica:
         charge = _charge(sent)
         self.view.release(charge)
         if sent.chain and cached_tokens is not None:
-            self.accuracy.judge(charge.pod, sent.known, cached_tokens)
+            reported = self._by_events(sent, charge.pod, cached_tokens)
+            self.accuracy.judge(charge.pod, sent.known if reported is None else reported, cached_tokens)
+
+    def _by_events(self, sent: SentRequest, pod: PodId, cached_tokens: int) -> int | None:
+        """The cached tokens that events had said; the index learns from the answer, as in the gateway."""
+        if not isinstance(self.prefix, PreciseIndex) or not isinstance(sent.chain, PromptChain):
+            return None
+        assert sent.info is not None, "it was sent"
+        info = sent.info
+        answer = Answered(
+            sent.chain, info.arrived_at, self._clock(), info.prompt_tokens, cached_tokens, sent.arrival.output_tokens
+        )
+        return self.prefix.answered(pod, answer, info.prefix_hits)
 
     def failed(self, sent: SentRequest, failure: type[PodFailure], *, begun: bool) -> bool:
         """An attempt failed; whether another pod may be tried. The charge is the caller's to give back."""

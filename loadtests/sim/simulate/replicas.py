@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, NamedTuple
 
+from loadtests.sim.simulate.kv_events import KvEventFleet
 from loadtests.sim.simulate.replica import POOL, Prediction, Replica, SentRequest
 from loadtests.sim.simulate.traces import Arrival
 from loadtests.sim.simulate.world import Failure, Shed, World
@@ -47,6 +48,8 @@ class Sharing(NamedTuple):
     """Age of the others' part of a replica's view."""
     shared: bool = True
     """Whether replicas share updates, and a restarted one gets the state it missed."""
+    kv_events: bool = False
+    """Whether each replica follows what the pods publish of their caches."""
 
 
 class Replicas:
@@ -79,6 +82,10 @@ class Replicas:
         """Discovery's list."""
         self._started = 0
         self.replicas = [self._start() for _ in range(self._sharing.replicas)]
+        if self._sharing.kv_events:
+            fleet = KvEventFleet(world, unit_tokens)
+            for replica in self.replicas:
+                fleet.follow(replica, self._pods)
         self._open: dict[int, SentRequest] = {}
         self.predictions: list[Prediction] = []
         """Of all first tokens so far, where there was one."""
@@ -167,7 +174,8 @@ class Replicas:
                 world.clock, lambda pod, numbers: self._announce(replica, pod, numbers), lambda: sharing.age_s
             )
         pods, kv_tokens = list(self._members.values()), world.engines[0].profile.kv_tokens
-        replica = Replica(name, world.clock, pods, kv_tokens, self._health_rng, view)
+        rng, events = self._health_rng, sharing.kv_events
+        replica = Replica(name, world.clock, pods, kv_tokens, rng, view, kv_events=events)
         return replica
 
     # Dispatch.

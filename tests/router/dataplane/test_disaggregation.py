@@ -76,6 +76,7 @@ def test_the_prefill_pods_answer_goes_into_the_decode_pods_request() -> None:
         headers = client.answer().headers
         assert (headers["x-turnout-pod"], headers["x-turnout-prefill-pod"]) == (second.address, first.address)
         assert (client.answer().status, headers["x-turnout-attempts"]) == (200, "1")
+        assert it.metrics.split_requests == {("d", "pair"): 1}
 
 
 def test_while_the_prompt_is_computed_only_the_prefill_pod_has_prefill_work() -> None:
@@ -116,6 +117,7 @@ def test_short_prompts_and_those_that_cannot_be_split_go_to_a_decode_pod_alone(f
         assert it.asked().address.startswith(DECODE)
         it.asked().sends(ok())
         assert "x-turnout-prefill-pod" not in client.answer().headers
+        assert it.metrics.split_requests == {("d", "alone"): 1}
 
 
 def test_a_client_cannot_name_the_blocks_of_others() -> None:
@@ -149,6 +151,7 @@ def test_a_prefill_pod_that_dies_is_replaced_by_another() -> None:
         again.sends(computed())
         it.asked().sends(ok())
         assert (client.answer().status, client.answer().headers["x-turnout-attempts"]) == (200, "2")
+        assert it.metrics.split_requests == {("d", "pair"): 1}, "each request counts once"
 
 
 def test_without_another_prefill_pod_the_decode_pod_computes_the_prompt() -> None:

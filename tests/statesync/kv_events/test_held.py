@@ -64,27 +64,6 @@ def begun(**how: Any) -> tuple[Reader, FakeKvPublisher]:
 TOKENS = list(range(2 * BLOCK))
 
 
-def test_equal_blocks_of_two_engines_have_one_key_whatever_the_engines_call_them() -> None:
-    holders = Holders()
-    keys = []
-    for hashes in ([1, 2], [3, 4]):
-        reader, publisher = Reader(holders), FakeKvPublisher(random.Random(1))
-        reader.replay(publisher)
-        reader.live(publisher.publish([stored(TOKENS, hashes)]))
-        keys.append(list(reader.held.keys()))
-    assert keys[0] == keys[1]
-    assert holders.of(keys[0][1]).bit_count() == 2
-
-
-def test_blocks_that_differ_in_lora_or_salt_have_other_keys() -> None:
-    found = set()
-    for more in ({}, {"lora_name": "a"}, {"lora_name": "b"}, {"extra_keys": [["salt"], None]}):
-        reader, publisher = begun()
-        reader.live(publisher.publish([stored(TOKENS, [1, 2], **more)]))
-        found.add(tuple(reader.held.keys()))
-    assert len(found) == 4
-
-
 def test_a_block_that_two_requests_computed_is_held_until_both_copies_are_gone() -> None:
     reader, publisher = begun()
     reader.live(publisher.publish([stored(TOKENS, [1, 2]), stored(TOKENS, [1, 2])]))
@@ -119,18 +98,6 @@ def test_an_empty_cache_is_complete_and_a_removed_block_is_known_to_be_gone_in_a
     assert [reader.held.was_removed(key) for key in keys] == [True, False]
     reader.live(publisher.clear())
     assert reader.held.complete
-
-
-def test_retired_bits_are_swept_and_used_again() -> None:
-    reader, publisher = begun()
-    reader.live(publisher.publish([stored(TOKENS, [1, 2])]))
-    key, bit = next(reader.held.keys()), reader.held.bit
-    reader.held.reset(True)
-    assert reader.holders.of(key) == 0
-    while reader.holders.sweep(1):
-        pass
-    assert len(reader.holders) == 0
-    assert reader.holders.new_bit() == bit
 
 
 @given(st.integers(0, 2**32), st.booleans())

@@ -59,6 +59,27 @@ def test_an_answer_gets_the_run_that_is_as_long_as_its_prompt() -> None:
     assert scene.matcher.matched_total == 2
 
 
+def test_turns_that_overlap_are_known_by_their_place_in_the_prompt() -> None:
+    scene = Scene()
+    for blocks in (10, 14, 20):  # all arrived at 0, and each found what the one before had computed
+        scene.stores(ONE[: blocks * BLOCK])
+    scene.now = 1.0
+    for turns, blocks, cached in ((3, 20, 14), (1, 10, 0), (2, 14, 10)):
+        scene.answered(text(1, turns), blocks * BLOCK, cached * BLOCK)
+    scene.settles()
+    assert [scene.known(text(1, turns + 1)) for turns in (1, 2, 3)] == [14, 20, 20]
+    assert scene.matcher.matched_total == 3
+
+
+def test_what_was_stored_before_a_request_came_is_not_its_own() -> None:
+    scene = Scene()
+    scene.stores(ONE)
+    scene.now = 1.0
+    scene.answered(text(1), 15 * BLOCK, 5 * BLOCK, arrived=0.5)
+    scene.settles(PATIENCE_S)
+    assert (scene.matcher.matched_total, scene.matcher.missed_total) == (0, 1)
+
+
 def test_the_next_turn_is_told_by_the_block_that_it_continues() -> None:
     scene = Scene()
     for tokens, number in ((ONE, 1), (TWO[: 19 * BLOCK], 2)):
