@@ -1,6 +1,6 @@
 """Stage 7c: requests whose model is not where it was expected. A model that no list names is looked for in all lists
 again before the client gets a 404. A pod's 404 for a model that it listed corrects the list, and another pod gets the
-request; the client gets that 404 only where no other pod has the model.
+request; the client gets that 404 only where no other pod has the model. So it is with the file that a chat names.
 
 Knows neither how lists are read nor how an error is worded. No attempt and no retry is charged: a pod that lacks the
 model does no work. A request that its pod serves does not pass this file.
@@ -21,8 +21,9 @@ from router.dataplane.http.upstream_connection import Receiver, UpstreamConnecti
 from router.dataplane.queue import RequestQueue
 from router.dataplane.relay import Relay
 from router.dataplane.request.refusals import lacks_model
+from router.dataplane.request.state_refs import in_body
 from router.dataplane.routing import Routing
-from router.errors import BadAnswer, GatewayError, ModelRefused, NoPodAvailable, PodFailure, Saturated
+from router.errors import BadAnswer, GatewayError, ModelRefused, NoPodAvailable, PodFailure, PodRefused, Saturated
 from schedulers.types import PodId
 from statesync.engines.model_reader import LookWaiter
 
@@ -109,6 +110,7 @@ class ModelMisses:
         self._metrics = deps.metrics
         self._admission = deps.admission
         self._lists = deps.lists
+        self._owners = deps.owners
         self._seen_by = routing.seen_by
         self._attempts = attempts
         self._queue = queue
@@ -176,13 +178,32 @@ class ModelMisses:
         try:
             model = exchange.routed.call.model
             if not lacks_model(body, model):
-                pass_on()
+                if not self._ask_for_file(relay):
+                    pass_on()
                 return
             self._note(exchange, relay.placement.pod.id, model)
             if not self._move(relay) and not self._wait(_Refused(relay, pass_on)):
                 pass_on()
         except Exception:  # noqa: BLE001  a defect ends in an answer, never in a client that waits forever
             self._completion.defect(exchange)
+
+    def _ask_for_file(self, relay: Relay) -> bool:
+        """Place a chat that names a file on the pod that has the file, or on the others in turn. To read every chat
+        for files would cost more than all that is read of it, so that the first pod's 404 is the reason to."""
+        exchange = relay.exchange
+        ids = in_body(exchange.header_map.get(b"content-type", b""), exchange.routed.body)
+        if not ids or exchange.refs is not None:
+            return False
+        owner = self._owners.known(ids)
+        if exchange.tenant is not None:  # a pod that has it must not answer for what another tenant made
+            owner = self._owners.made_by(exchange.tenant.name, ids[:1])[0]
+            if owner is None:
+                return False
+        exchange.tried |= {relay.placement.pod.id}
+        own_pool = [status.pod.id for status in self._view.statuses(exchange.routed.pool)]
+        if owner in own_pool and owner not in exchange.tried:
+            exchange.routed.pins = (owner,)
+        return self._move(relay, PodRefused.reason)
 
     def _note(self, exchange: Exchange, pod: PodId, model: str) -> None:
         """Correct the pod's list. A pod that listed the model is a candidate again as soon as it lists it again, even
@@ -194,7 +215,7 @@ class ModelMisses:
         if not (listed and self._routes.lacks(pool, pod, model)):
             exchange.tried |= {pod}
 
-    def _move(self, relay: Relay) -> bool:
+    def _move(self, relay: Relay, reason: str = ModelRefused.reason) -> bool:
         """Place the exchange on another pod or queue it; False where no other pod serves the model."""
         exchange, routed = relay.exchange, relay.exchange.routed
         if exchange.attempts >= MOST_ATTEMPTS or not self._routes.may_serve(routed.pool, routed.call.model):
@@ -211,7 +232,7 @@ class ModelMisses:
         if exchange.queued:
             exchange.placement = exchange.relay = None
         routed.attempts -= 1
-        self._metrics.count_retry(routed.pool, ModelRefused.reason)
+        self._metrics.count_retry(routed.pool, reason)
         return True
 
     def _wait(self, refused: _Refused) -> bool:

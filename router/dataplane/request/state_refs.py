@@ -38,7 +38,11 @@ NAMES: Final[bytes] = (
 )
 """Fields of a JSON body that name state, wherever they stand: a file may be part of a message."""
 
-_REF: Final = re.compile(NAMES + rb'(?:\{\s*+"id"\s*+:\s*+)?"([^"\\]{1,%d})"' % MAX_ID_BYTES)
+_REF: Final = re.compile(
+    rb'(?:%b(?:\{\s*+"id"\s*+:\s*+)?|"(?:file_ids|vector_store_ids)"\s*+:\s*+\[\s*+)"([^"\\]{1,%d})"'
+    % (NAMES, MAX_ID_BYTES)
+)
+"""Of a list the first id: what is used together was made on one pod, or no pod has all of it."""
 
 _DIGIT: Final = re.compile("[0-9]")
 _STORE_FALSE: Final = re.compile(rb'"store"\s*+:\s*+false')

@@ -8,10 +8,11 @@ from functools import partial
 import pytest
 
 from router.dataplane.model_misses import LOOKS
-from router.settings import PolicySpec, Pool
+from router.settings import PolicySpec, Pool, TenantSettings
 from schedulers.types import PodId
 from statesync.engines.model_list import ModelCard
 from statesync.engines.model_reader import LookWaiter
+from tests.fakes.known_keys import access_of, bearer
 from tests.fakes.memory_client_and_pods import Client, PodEnd, chunk, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -122,6 +123,64 @@ def test_case_a_2_a_pod_that_lacks_the_adapter_is_left_for_one_that_has_it(chunk
             client = rig.asks(ask())
             scene.pod().sends(ok())
             assert outcome(client) == (200, second.address)
+
+
+FILE = {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}
+NO_FILE = ok(b'{"error": {"message": "No such File object: file-1", "code": null}}', status="404 Not Found")
+
+
+def asks_of_file(rig: Rig, *headers: str) -> Client:
+    body = json.dumps({"model": "base", "messages": [FILE]}).encode()
+    return rig.client().sends(post(body, *headers))
+
+
+def uploads(rig: Rig, *headers: str) -> str:
+    """A client creates the file; returns the pod that has it."""
+    client = rig.client().sends(post(b'{"model": "base"}', *headers, path="/v1/files"))
+    pod = rig.asked().sends(ok(b'{"id": "file-1", "object": "file"}'))
+    assert client.answer().status == 200
+    return pod.address
+
+
+def test_a_chat_that_names_a_file_reaches_the_pod_that_has_it() -> None:
+    """Case C 9."""
+    with rig_of() as rig:
+        Scene(rig)
+        home = uploads(rig)
+        for _ in range(3):
+            client, first = asks_of_file(rig), rig.asked()
+            if first.address != home:
+                first.sends(NO_FILE)
+                first = rig.asked()
+            assert first.address == home
+            first.sends(ok())
+            assert outcome(client) == (200, home)
+
+
+def test_pods_are_asked_in_turn_for_a_file_of_which_nothing_is_known() -> None:
+    with rig_of() as rig:
+        Scene(rig)
+        for has_it in (True, False):
+            client = asks_of_file(rig)
+            pods = [rig.asked().sends(NO_FILE).address, rig.asked().sends(NO_FILE).address]
+            last = rig.asked().sends(ok() if has_it else NO_FILE)
+            assert {*pods, last.address} == {ONE, TWO, THREE}
+            assert outcome(client)[0] == (200 if has_it else 404)
+
+
+def test_no_pod_is_asked_for_the_file_of_another_tenant() -> None:
+    with rig_of() as rig:
+        Scene(rig)
+        rig.rebuild(rig.gateway.deps._replace(access=access_of(TenantSettings(name="a"), TenantSettings(name="b"))))
+        home = uploads(rig, bearer("a"))
+        served = set()
+        for _ in range(3):
+            client, pod = asks_of_file(rig, bearer("b")), rig.asked().sends(NO_FILE)
+            assert outcome(client) == (404, pod.address)
+            client, pod = asks_of_file(rig, bearer("a")), rig.asked()
+            served.add((pod if pod.address == home else (pod.sends(NO_FILE), rig.asked())[1]).sends(ok()).address)
+            assert client.answer().status == 200
+        assert served == {home}
 
 
 def test_a_404_about_something_else_is_passed_on_as_the_pod_wrote_it() -> None:

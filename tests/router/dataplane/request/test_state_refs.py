@@ -66,6 +66,12 @@ BODIES: Mapping[str, tuple[object, list[str]]] = {
     "a conversation in an object": ({"conversation": {"id": "conv_1"}}, ["conv_1"]),
     "a batch's file": ({"input_file_id": "file-1", "endpoint": "/v1/responses"}, ["file-1"]),
     "a file in a message": ({"input": [{"content": [{"type": "input_file", "file_id": "file-2"}]}]}, ["file-2"]),
+    "files of a container": (
+        {"tools": [{"container": {"type": "auto", "file_ids": ["file-3", "file-4"]}}]},
+        ["file-3"],
+    ),
+    "stores to search": ({"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}, ["vs_1"]),
+    "no files": ({"file_ids": []}, []),
     "none": ({"previous_response_id": None, "input": "hi"}, []),
     "text that looks like one": ({"input": 'say {"previous_response_id": "resp_1"}'}, []),
 }
