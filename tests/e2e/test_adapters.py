@@ -29,6 +29,9 @@ SEEN_S = 2.0
 tells the other one by Redis, which each process of a busy machine delays."""
 READS = 3
 """Readings of the pod's list after a change below which the gateways had no chance to see it."""
+ANSWERS_BETWEEN = 15
+"""Requests that are answered between two changes, as many as an idle machine answers: a gateway looks a few times for
+an adapter that moves. On a slower machine, where adapters moved at the same pace, it would come too late each time."""
 MODEL = re.compile(r"`([^`]*)`")
 
 
@@ -68,10 +71,13 @@ class Fleet:
         assert answer.status == 200, answer.body
         self.changes += 1
 
-    async def churn(self, adapters: list[str], rng: random.Random) -> None:
+    async def churn(self, adapters: list[str], rng: random.Random, answers: Counter[int]) -> None:
         """Load and unload without end: each adapter is on one to four pods, and now and then it moves at once."""
         while True:
+            enough = answers.total() + ANSWERS_BETWEEN
             await asyncio.sleep(0.1 * rng.random())
+            while answers.total() < enough:  # noqa: ASYNC110  a count of many tasks has no event
+                await asyncio.sleep(0.005)
             adapter = rng.choice(adapters)
             there = sorted(self.loaded[adapter], key=self.pods.index)
             others = [pod for pod in self.pods if pod not in there]
@@ -180,7 +186,7 @@ def test_ten_thousand_requests_while_adapters_come_and_go(tmp_path: Path) -> Non
             for adapter in adapters:
                 await fleet.load(rng.choice(fleet.pods), adapter)
             async with gateways(fleet, server, tmp_path) as replicas:
-                churn = spawn(fleet.churn(adapters, rng), "churn")
+                churn = spawn(fleet.churn(adapters, rng, answers), "churn")
                 late: list[str] = []
                 judged: set[tuple[SimPod, float]] = set()
                 load = [spawn(work(replicas[n % 2], requests // workers), f"load {n}") for n in range(workers)]
