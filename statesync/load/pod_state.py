@@ -116,6 +116,7 @@ class PodState:
         "running",
         "sample",
         "shown_inflight",
+        "shown_limit",
         "shown_work",
         "speed",
         "tokens",
@@ -134,8 +135,8 @@ class PodState:
         """Whether it has changed since the pool's last snapshot."""
         self.watchers: list[PodWatcher] = []
         """What copied its cells; empty in a pool whose pods all serve the same models."""
-        self.shown_inflight = self.shown_work = 0
-        """Requests in flight and prefill work as of the pool's last snapshot; the pool keeps them for its totals."""
+        self.shown_inflight = self.shown_work = self.shown_limit = 0
+        """Requests in flight, prefill work and limit (0: it is blocked), as last counted into the pool's totals."""
         self.requests = self.tokens = self.prefill_tokens = self.prefilling = self.prefill_work = 0
         self.promises: Promises | None = None
         """Of this replica's requests; None before the first one."""

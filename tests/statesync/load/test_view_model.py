@@ -11,9 +11,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from schedulers.ttft import ANSWER_TOKENS, IDLE_PACE_S, likely_cached, prefill_work
 from schedulers.types import LoadSnapshot, Pod, PodId, PodLoad, RequestInfo, columns_of
 from statesync.errors import ModelNotServed, NoRoutablePod, PoolSaturated, StateError, UnknownPod
+from statesync.load.learned_limit import NO_LIMIT
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
-from statesync.types import EngineReport, InflightNumbers
+from statesync.types import LEARNED, EngineReport, InflightNumbers
 from tests.fakes.examples import examples
 
 POOLS = ("p", "q")
@@ -28,6 +29,7 @@ NUMBERS = st.just(InflightNumbers()) | st.builds(
     st.integers(0, 3),
     st.integers(0, 60),
 )
+LIMITS = st.none() | st.integers(1, 3) | st.just(LEARNED)
 
 
 def received(numbers: InflightNumbers) -> tuple[int, int, int, int, int]:
@@ -70,7 +72,7 @@ class ViewMachine(RuleBasedStateMachine):
         self.held: list[tuple[LoadSnapshot, LoadSnapshot]] = []
         self.candidates: dict[str, set[PodId]] = {}
 
-    @rule(pool=st.sampled_from(POOLS), limits=st.dictionaries(st.sampled_from(IDS), st.none() | st.integers(1, 3)))
+    @rule(pool=st.sampled_from(POOLS), limits=st.dictionaries(st.sampled_from(IDS), LIMITS))
     def set_pods(self, pool: str, limits: dict[PodId, int | None]) -> None:
         pods = {pod_id: Pod(pod_id, pod_id, max_inflight=limit) for pod_id, limit in limits.items()}
         elsewhere = {pod_id for other, known in self.members.items() if other != pool for pod_id in known}
@@ -167,9 +169,11 @@ class ViewMachine(RuleBasedStateMachine):
         self.set_pods(pool, {})
         self.set_pods(pool, limits)
 
-    @rule(pod_id=st.sampled_from(IDS), queued=st.integers(0, 9), seconds=st.floats(0.001, 10))
-    def report(self, pod_id: PodId, queued: int, seconds: float) -> None:
-        self.view.report(pod_id, EngineReport(queued=queued))
+    @rule(
+        pod_id=st.sampled_from(IDS), queued=st.integers(0, 9), running=st.integers(0, 2), seconds=st.floats(0.001, 10)
+    )
+    def report(self, pod_id: PodId, queued: int, running: int, seconds: float) -> None:
+        self.view.report(pod_id, EngineReport(queued=queued, running=running))
         self.view.observe_ttft(pod_id, seconds)
 
     def own(self, pod_id: PodId) -> tuple[int, int, int, int, int]:
@@ -185,8 +189,12 @@ class ViewMachine(RuleBasedStateMachine):
         return {
             pod_id
             for pod_id, pod in self.members[pool].items()
-            if not self.blockers[pod_id] and (pod.max_inflight is None or self.total(pod_id)[0] < pod.max_inflight)
+            if not self.blockers[pod_id] and self.total(pod_id)[0] < self.limit(pod)
         }
+
+    def limit(self, pod: Pod) -> int:
+        limit = self.view.status(pod.id).limit if pod.max_inflight == LEARNED else pod.max_inflight
+        return limit or NO_LIMIT
 
     def eligible(self, pool: str, model: str) -> set[PodId] | None:
         """The pods that may serve the model, blocked ones included; None if none does."""
@@ -220,6 +228,13 @@ class ViewMachine(RuleBasedStateMachine):
                     error = ModelNotServed if eligible is None else PoolSaturated if routable else NoRoutablePod
                     with pytest.raises(error):
                         self.view.snapshot(pool, model)
+
+    @invariant()
+    def room_is_what_the_pods_have(self) -> None:
+        for pool, pods in self.members.items():
+            free = sum(self.limit(pods[pod_id]) - self.total(pod_id)[0] for pod_id in self.may_be_picked(pool))
+            limits = [self.limit(pod) for pod_id, pod in pods.items() if not self.blockers[pod_id]]
+            assert self.view.room(pool) == (free, sum(limits), len(limits))
 
     @invariant()
     def loads_are_sums(self) -> None:
