@@ -38,7 +38,9 @@ class ShareAsk(NamedTuple):
     """Units that it used and never held; they are taken off the level, down to a whole capacity below zero."""
     age_s: float = -1.0
     """Seconds since this replica was last answered for the limit, -1.0 for never: if the ledger has lost the limit, it
-    flows from then on, so that what was used before is not granted twice. See also `LOST_S`."""
+    flows from then on, so that what was used before is not granted twice. See also `LOST_S`. A replica that was never
+    answered may ask a ledger first that has lost the limit; what it was granted too much is a debt as soon as one asks
+    that was answered before."""
 
 
 class ShareGrant(NamedTuple):
@@ -61,9 +63,11 @@ class ShareAnswer(NamedTuple):
 
 
 class _Limit:
-    __slots__ = ("empty_at", "shares")
+    __slots__ = ("began_at", "empty_at", "shares")
 
     def __init__(self) -> None:
+        self.began_at: float | None = None
+        """When a replica that was never answered asked for it first; None where one was, or has asked since."""
         self.empty_at: float | None = None
         """When the level of a rate was zero, or will be. Of slots that were lost: when more are granted again."""
         self.shares: dict[str, float] = {}
@@ -84,6 +88,7 @@ class ShareLedger:
         limit = self._limits.setdefault(ask.key, _Limit())
         if not ask.rate_s and not limit.shares and ask.age_s >= 0:
             limit.empty_at = now + LOST_S
+        _find_lost(limit, ask, now)
         limit.shares = {each: share for each, share in limit.shares.items() if each in live and each != replica}
         others = sum(limit.shares.values())
         # Units in hand may be taken away, slots in use may not.
@@ -108,6 +113,19 @@ class ShareLedger:
 
     def __repr__(self) -> str:
         return f"<ShareLedger of {len(self._limits)} limits>"
+
+
+def _find_lost(limit: _Limit, ask: ShareAsk, now: float) -> None:
+    """Correct a limit that began whole, where this replica was answered for it before it began: it was lost."""
+    if not limit.shares and limit.empty_at is None:
+        limit.began_at = now if ask.age_s < 0 else None
+    if limit.began_at is None or ask.age_s <= now - limit.began_at:
+        return
+    if not ask.rate_s:
+        limit.empty_at = now + LOST_S
+    elif limit.empty_at is not None:
+        limit.empty_at += max(0.0, ask.capacity / ask.rate_s - ask.age_s + now - limit.began_at)
+    limit.began_at = None
 
 
 def share_key(*names: str) -> str:

@@ -17,9 +17,9 @@ def rate(held: float, want: float, **fields: float) -> ShareAsk:
     return ShareAsk("k", 60.0, 1.0, held, want, **fields)
 
 
-def slots(used: float, want: float) -> ShareAsk:
+def slots(used: float, want: float, **fields: float) -> ShareAsk:
     """A limit of 10 at a time."""
-    return ShareAsk("s", 10.0, 0.0, used, want)
+    return ShareAsk("s", 10.0, 0.0, used, want, **fields)
 
 
 def grant(ledger: ShareLedger, replica: str, ask: ShareAsk, now: float = 0.0) -> ShareGrant:
@@ -100,6 +100,30 @@ def test_of_slots_that_the_ledger_lost_only_those_in_use_are_granted_at_first() 
     assert grant(ledger, "b", slots(5, 7)._replace(age_s=known), LOST_S / 2).share == 5
     assert grant(ledger, "a", slots(3, 9)._replace(age_s=known), LOST_S / 2).share == 3
     assert grant(ledger, "a", slots(3, 9)._replace(age_s=known), LOST_S).share == 5
+
+
+def test_what_a_new_replica_got_of_a_rate_that_the_ledger_lost_is_a_debt_once_an_older_one_asks() -> None:
+    ledger = ShareLedger()
+    assert grant(ledger, "a", rate(0, 40), 100.0) == ShareGrant(40, 20, 60)
+    assert grant(ledger, "b", rate(0, 20, age_s=12.0), 102.0) == ShareGrant(0, -28, 12), "12 flowed, 40 are held"
+    assert grant(ledger, "b", rate(0, 20, age_s=1.0), 103.0) == ShareGrant(0, -27, 13), "and only once"
+    assert grant(ledger, "a", rate(40, 0, age_s=4.0), 104.0) == ShareGrant(0, 14, 14), "what it did not use is free"
+
+
+def test_a_new_limit_is_not_taken_for_a_lost_one() -> None:
+    ledger = ShareLedger()
+    grant(ledger, "a", rate(0, 40), 100.0)
+    assert grant(ledger, "a", rate(40, 40, age_s=0.2), 100.2).level == 20
+    assert grant(ledger, "b", rate(0, 20), 101.0) == ShareGrant(20, 0, 60)
+    assert grant(ledger, "b", rate(20, 20, age_s=1.0), 102.0).level == 0
+
+
+def test_a_new_replica_gets_no_more_of_slots_that_the_ledger_lost_once_an_older_one_asks() -> None:
+    ledger = ShareLedger()
+    assert grant(ledger, "a", slots(0, 4), 100.0).share == 4
+    assert grant(ledger, "b", slots(5, 8, age_s=7.0), 100.1).share == 5
+    assert grant(ledger, "a", slots(4, 9, age_s=0.2), 100.2).share == 4, "others may hold some"
+    assert grant(ledger, "a", slots(4, 9, age_s=1.1), 100.1 + LOST_S).share == 5
 
 
 def test_different_names_never_give_one_key() -> None:

@@ -25,7 +25,7 @@ key                 type    TTL        content; writers: readers
 {ns}:owners[:old]   hash    7 days     digest of tenant and id -> the pod that has its state, in two generations of
                                        `OWNERS` entries; own: every replica that is asked for an id it does not know
 {ns}:limit:<limit>  hash    2 min      token of a replica -> its share of the limit, `@` -> ms at which the level of
-                                       a rate was zero; share_limits: the same
+                                       a rate was zero, `!` -> ms at which it began; share_limits: the same
 {ns}:stream:<name>  string  1 min      log of a stream: its owner, then lines; the replica that serves it: the one to
                                        which its client comes back
 {ns}:keeper:<owner> string  1 lease    exists while that process keeps streams; the same: as above

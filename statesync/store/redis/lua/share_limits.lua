@@ -1,6 +1,6 @@
 -- Shares of limits, as `ShareLedger` grants them. The time is this server's.
 -- A limit is a hash: token of a live replica -> its share, '@' -> ms at which the level of a rate was zero, or from
--- which on slots that were lost are granted again.
+-- which on slots that were lost are granted again, '!' -> ms at which a replica that was never answered asked first.
 -- KEYS tokens, then the limits
 -- ARGV token, TTL in ms, ms in which no lost slots are granted, then of each limit capacity, units a ms, held, want,
 -- least, owed, ms since the last answer
@@ -23,11 +23,13 @@ for i = 2, #KEYS do
     asked[j] = tonumber(ARGV[at + j])
   end
   local capacity, rate, held, want, least, owed, age = unpack(asked)
-  local others, empty_at = 0, nil
+  local others, empty_at, began_at = 0, nil, nil
   local fields = redis.call('HGETALL', key)
   for j = 1, #fields, 2 do
     if fields[j] == '@' then
       empty_at = tonumber(fields[j + 1])
+    elseif fields[j] == '!' then
+      began_at = tonumber(fields[j + 1])
     elseif not live[fields[j]] then
       redis.call('HDEL', key, fields[j])
     elseif fields[j] ~= ARGV[1] then
@@ -37,7 +39,17 @@ for i = 2, #KEYS do
   if rate > 0 then  -- units in hand may be taken away, slots in use may not
     held = math.min(held, math.max(0, capacity - others))
   end
-  if rate == 0 and #fields == 0 and age >= 0 then
+  if #fields == 0 and age < 0 then
+    redis.call('HSET', key, '!', string.format('%.4f', now))
+  end
+  local lost = began_at ~= nil and age > now - began_at
+  if lost then
+    redis.call('HDEL', key, '!')
+    if rate > 0 and empty_at then
+      empty_at = empty_at + math.max(0, capacity / rate - age + now - began_at)
+    end
+  end
+  if rate == 0 and (lost or (#fields == 0 and age >= 0)) then
     empty_at = now + tonumber(ARGV[3])
     redis.call('HSET', key, '@', string.format('%.4f', empty_at))
   end
