@@ -8,15 +8,19 @@ which are counted, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import gzip
 import threading
+import zlib
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from router.telemetry.request_trace import RequestOutcome, RequestTrace
+from router.telemetry.span_encoding import SpanEncoder
 from router.telemetry.spans import SpanMaker
 
 TRACES_PATH: Final = "/v1/traces"
@@ -28,6 +32,40 @@ EXPORT_TIMEOUT_S: Final = 5.0
 """For one batch, its retries included."""
 FLUSH_S: Final = 3.0
 """What a drain waits for the collector."""
+
+
+class EncodedSession(requests.Session):
+    """An HTTP session that sends `body` in place of what the SDK encoded, and compresses it as the SDK did."""
+
+    body = b""
+
+    def request(self, method: str, url: str | bytes, *args: Any, **options: Any) -> requests.Response:
+        """As `requests.Session.request`."""
+        given = options.get("data") or b""
+        gzipped, compressed = given[:2] == b"\x1f\x8b", bool(given)
+        options["data"] = (gzip if gzipped else zlib).compress(self.body) if compressed else self.body
+        return super().request(method, url, *args, **options)
+
+
+class EncodedExporter(SpanExporter):
+    """The SDK's way to the collector, with its headers, certificates, compression and retries, for spans that
+    `SpanEncoder` encodes: the SDK is given none, and its session sends them."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._encoder = SpanEncoder()
+        self._session = EncodedSession()
+        self._exporter: SpanExporter = OTLPSpanExporter(
+            endpoint=endpoint, timeout=EXPORT_TIMEOUT_S, session=self._session
+        )
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Send a batch."""
+        self._session.body = self._encoder.encode(spans)
+        return self._exporter.export(())
+
+    def shutdown(self) -> None:
+        """End a batch that is being sent again and again."""
+        self._exporter.shutdown()
 
 
 class CountingExporter(SpanExporter):
@@ -97,4 +135,4 @@ def open_export(endpoint: str, maker: SpanMaker) -> TraceExport:
     """An export to the collector at this base URL. The SDK reads `OTEL_EXPORTER_OTLP_HEADERS` and its like."""
     url = endpoint.rstrip("/")
     full = url if url.endswith(TRACES_PATH) else url + TRACES_PATH
-    return TraceExport(OTLPSpanExporter(endpoint=full, timeout=EXPORT_TIMEOUT_S), maker)
+    return TraceExport(EncodedExporter(full), maker)

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
+import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
@@ -60,6 +61,14 @@ def test_the_whole_url_may_be_given() -> None:
     with otlp_receiver() as receiver:
         assert sent(receiver.url + "/v1/traces")[0] == 4
         assert sent(receiver.url + "/")[0] == 4
+
+
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+def test_the_settings_of_the_sdk_count(compression: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", compression)
+    with otlp_receiver() as receiver:
+        assert sent(receiver.url) == (4, 0, 0)
+        assert len(receiver.tree(f"{0xABC:032x}")) == 4
 
 
 def test_what_a_collector_refuses_is_lost_and_counted() -> None:
