@@ -86,6 +86,8 @@ class AccessControl:
         """By the SHA-256 of the key."""
         self._known: dict[bytes, KnownClient] = {}
         """By the key or token."""
+        self._bearers: dict[bytes, KnownClient] = {}
+        """The same by the value of an `Authorization` header: most clients send that header and no other."""
         self.certificates: CertificateReader | None = None
         """Knows the connections whose client's certificate names a tenant; None where no tenant has certificates."""
         self.tokens: TokenReader | None = None
@@ -99,6 +101,7 @@ class AccessControl:
     def look_up_again(self) -> None:
         """What was found before may be wrong now."""
         self._known.clear()
+        self._bearers.clear()
 
     def learn(self, key: KeyRecord) -> None:
         """Know this key, too, or in place of what was known of it."""
@@ -124,11 +127,22 @@ class AccessControl:
             shown = self.certificates.find(transport)
             if shown is not None:
                 return shown
-        sent = credential(header_map)
+        bearer = header_map.get(b"authorization")
+        if bearer is None or b"x-api-key" in header_map or b"api-key" in header_map:
+            return self._find(credential(header_map)).identity
+        known = self._bearers.get(bearer)
+        if known is None or known.expires <= self._wall():
+            known = self._find(credential(header_map))
+            if len(self._bearers) >= MAX_KNOWN:
+                del self._bearers[next(iter(self._bearers))]
+            self._bearers[bearer] = known
+        return known.identity
+
+    def _find(self, sent: bytes) -> KnownClient:
         known = self._known.get(sent)
         if known is None or known.expires <= self._wall():
             known = self._look_up(sent)
-        return known.identity
+        return known
 
     def _look_up(self, sent: bytes) -> KnownClient:
         entry = self._entries.get(sha256(sent).digest())

@@ -9,19 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 from router.access.limits import LimitSet
 from router.access.rate_share import RateShare
-
-_FORMS: Final = ((b"limit", b"%d"), (b"remaining", b"%d"), (b"reset", b"%b"))
-_NAMES: Final = (b"requests", b"tokens")
-_OPENAI: Final = [
-    b"".join([b"x-ratelimit-%b-%b: %b\r\n" % (what, name, form) for what, form in _FORMS]) for name in _NAMES
-]
-_ANTHROPIC: Final = [
-    b"".join([b"anthropic-ratelimit-%b-%b: %b\r\n" % (name, what, form) for what, form in _FORMS]) for name in _NAMES
-]
 
 _PODS: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 """Beginnings of the headers in which a pod may name limits of its own; the last ones are IETF's."""
@@ -29,45 +21,68 @@ _PODS: Final = (b"x-ratelimit-", b"anthropic-ratelimit-", b"ratelimit")
 
 def openai_headers(limits: LimitSet, now: float) -> bytes:
     """Lines for all paths but Anthropic's; `now` is on the clock of the shares."""
-    lines = b""
-    for line, shares in zip(_OPENAI, (limits.requests, limits.tokens), strict=True):
-        if shares:
-            share = _tightest(shares, now)
-            left = share.remaining(now)
-            lines += line % (int(share.capacity), int(left), duration(share.refill_s(left)))
-    return lines
+    text = ""
+    if limits.requests:
+        text = _openai("requests", _tightest(limits.requests, now), now)
+    if limits.tokens:
+        text += _openai("tokens", _tightest(limits.tokens, now), now)
+    return text.encode()
+
+
+def _openai(what: str, share: RateShare, now: float) -> str:
+    left = share.remaining(now)
+    return (
+        f"x-ratelimit-limit-{what}: {int(share.capacity)}\r\n"
+        f"x-ratelimit-remaining-{what}: {int(left)}\r\n"
+        f"x-ratelimit-reset-{what}: {duration(share.refill_s(left))}\r\n"
+    )
 
 
 def anthropic_headers(limits: LimitSet, now: float, wall: float) -> bytes:
     """Lines for Anthropic's paths; `wall` is the Unix time of `now`."""
-    lines = b""
-    for line, shares in zip(_ANTHROPIC, (limits.requests, limits.tokens), strict=True):
-        if shares:
-            share = _tightest(shares, now)
-            left = share.remaining(now)
-            reset = datetime.fromtimestamp(wall + share.refill_s(left), UTC)
-            lines += line % (int(share.capacity), int(left), reset.strftime("%Y-%m-%dT%H:%M:%SZ").encode())
-    return lines
+    text = ""
+    if limits.requests:
+        text = _anthropic("requests", _tightest(limits.requests, now), now, wall)
+    if limits.tokens:
+        text += _anthropic("tokens", _tightest(limits.tokens, now), now, wall)
+    return text.encode()
+
+
+def _anthropic(what: str, share: RateShare, now: float, wall: float) -> str:
+    left = share.remaining(now)
+    return (
+        f"anthropic-ratelimit-{what}-limit: {int(share.capacity)}\r\n"
+        f"anthropic-ratelimit-{what}-remaining: {int(left)}\r\n"
+        f"anthropic-ratelimit-{what}-reset: {_moment(int(wall + share.refill_s(left)))}\r\n"
+    )
+
+
+@lru_cache(maxsize=64)  # making one takes as long as all else of a request's limits
+def _moment(unix_s: int) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def without_limits(kept: list[bytes]) -> list[bytes]:
     """A pod's header lines without what it says of limits: the client's are those of its tenant."""
-    if not any(b"ratelimit" in part for part in kept):
+    for part in kept:
+        if b"ratelimit" in part:
+            break
+    else:
         return kept
     return [line + b"\r\n" for line in b"".join(kept).split(b"\r\n") if line and not line.startswith(_PODS)]
 
 
-def duration(seconds: float) -> bytes:
+def duration(seconds: float) -> str:
     """A duration as OpenAI writes it: `12ms`, `1.5s`, `6m0s`, `1h0m0s`."""
-    ms = round(seconds * 1000)
+    ms = int(seconds * 1000 + 0.5)
     if ms < 1000:
-        return b"%dms" % ms if ms else b"0s"
-    minutes, ms = divmod(ms, 60_000)
-    whole, ms = divmod(ms, 1000)
-    rest = (b"%d.%03d" % (whole, ms)).rstrip(b"0") + b"s" if ms else b"%ds" % whole
+        return f"{ms}ms" if ms else "0s"
+    minutes = ms // 60_000
+    whole, rest = (ms - minutes * 60_000) // 1000, ms % 1000
+    text = f"{whole}.{rest:03d}".rstrip("0") + "s" if rest else f"{whole}s"
     if minutes < 60:
-        return b"%dm%b" % (minutes, rest) if minutes else rest
-    return b"%dh%dm%b" % (minutes // 60, minutes % 60, rest)
+        return f"{minutes}m{text}" if minutes else text
+    return f"{minutes // 60}h{minutes % 60}m{text}"
 
 
 def _tightest(shares: Sequence[RateShare], now: float) -> RateShare:

@@ -71,7 +71,7 @@ class LimitCharge:
         if limits.tokens:
             cost = float(prompt_tokens)
             if max_tokens >= 0:
-                cost += min(float(max_tokens or math.inf), limits.answer_tokens)
+                cost += max_tokens if 0 < max_tokens < limits.answer_tokens else limits.answer_tokens
             for share in limits.tokens:
                 # Only a prompt that is larger than the limit can never pass, not an answer that may turn out shorter.
                 asked = cost if prompt_tokens > share.capacity else min(cost, share.capacity)
@@ -134,6 +134,8 @@ class LimitRegistry:
             named = [(row.key if row.key != EVERYTHING else "", row.model) for row in tenant.limits]
             for key, model in dict.fromkeys([("", ""), *named]):
                 self._set_of(tenant, key, model)
+            if not named:
+                self._tenants[tenant].only = self._sets[tenant, "", ""]
 
     def charge(self, tenant: Tenant | None, key: str, model: str) -> LimitCharge | None:
         """An empty charge for a request; None if no limit applies. `key` is the name of the client's key, `model` what
@@ -141,6 +143,8 @@ class LimitRegistry:
         rows = self._tenants.get(tenant) if tenant is not None else None
         if tenant is None or rows is None:
             return None
+        if rows.only is not None:
+            return LimitCharge(rows.only)
         name = key if rows.by_key else ""
         model = model if model in rows.models else ""
         limits = self._sets.get((tenant, name, model))
@@ -194,9 +198,11 @@ class LimitRegistry:
 class _TenantRows:
     """Which of a request's names the limits of a tenant depend on."""
 
-    __slots__ = ("by_key", "models")
+    __slots__ = ("by_key", "models", "only")
 
     def __init__(self, tenant: Tenant) -> None:
+        self.only: LimitSet | None = None
+        """The limits of all its requests, where these depend on no name."""
         self.models = frozenset(row.model for row in tenant.limits if row.model)
         self.by_key = any(row.key for row in tenant.limits)
 

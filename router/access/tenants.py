@@ -1,4 +1,7 @@
-"""A tenant: the clients that share rights and limits, as a frozen value. Made from the settings once; knows no key."""
+"""A tenant: the clients that share rights and limits, as a frozen value. Made from the settings once; knows no key.
+
+It has no slots: mypyc gives it some, and compiles no dataclass that makes its own.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _ALL: Final = frozenset((EVERYTHING,))
 _NONE: Final[frozenset[str]] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Tenant:
     """What one tenant may use. Two tenants are equal only if they are the same object, so that one can be a key of a
     mapping at the cost of a pointer. A set of names with `EVERYTHING` in it stands for all."""

@@ -5,13 +5,12 @@ holds; nothing of it runs unless `logging.access` is on. It reads what the reque
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Final
 
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
 from router.dataplane.http.forwarded import TrustedProxies, peer_of
+from router.dataplane.usage import usage_of
 from router.errors import GatewayError, PodFailure
 from router.telemetry.request_trace import NOT_TRACED
 
@@ -19,9 +18,6 @@ _log = logging.getLogger("turnout.access")
 
 _LONGEST: Final = 256
 """Characters of a name that the client chooses."""
-
-_PROMPT: Final = re.compile(rb'"(prompt_|input_|cache_read_input_|cache_creation_input_)tokens": ?(\d{1,9})\b')
-_ANSWER: Final = re.compile(rb'"(?:completion|output)_tokens": ?(\d{1,9})\b')
 
 
 class AccessLog:
@@ -53,7 +49,7 @@ class AccessLog:
             line |= _reason(error)
         line |= {"stream": routed.stream, "attempts": exchange.attempts}
         if relay is not None:
-            line |= tokens(relay.tail)
+            line |= usage_of(relay.tail).named()
             if relay.sse and relay.first_at:
                 line["ttft_s"] = round(relay.first_at - exchange.arrived, 6)
         line["duration_s"] = round(self._clock() - exchange.arrived, 6)
@@ -72,18 +68,6 @@ def names(exchange: Exchange) -> dict[str, str]:
     if trace is None or trace is NOT_TRACED:
         return {"request_id": request_id}
     return {"request_id": request_id, "trace_id": trace.name}
-
-
-@lru_cache(maxsize=1)  # each request that ends is asked for by several: its tenant's counts, limits and share
-def tokens(tail: bytes) -> Mapping[str, int]:
-    """`prompt_tokens` and `completion_tokens`, as far as the end of an answer has them. Anthropic counts what was read
-    from the cache and written to it apart; the prompt is the sum."""
-    at = tail.rfind(b'"usage":')
-    if at < 0:
-        return {}
-    prompt, answer = dict(_PROMPT.findall(tail, at)), _ANSWER.search(tail, at)
-    found = {"prompt_tokens": sum(map(int, prompt.values()))} if prompt else {}
-    return {**found, "completion_tokens": int(answer[1])} if answer is not None else found
 
 
 def _asked_pool(exchange: Exchange) -> str:

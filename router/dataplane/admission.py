@@ -157,7 +157,7 @@ class Admission:
         if queue is not None and queue.waiting:
             return True
         shares = self._shares.pool(exchange.routed.pool)
-        counter = self._shares.counter(exchange.routed.pool, tenant.name)
+        counter = shares.counters.get(tenant.name) or self._shares.counter(exchange.routed.pool, tenant.name)
         return POD_LINE not in line and shares.leaves_places(counter, self._room)
 
     def join(self, exchange: Exchange, pools: Sequence[str]) -> None:

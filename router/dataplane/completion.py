@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 
-from router.dataplane.access_log import AccessLog, names, tokens
+from router.dataplane.access_log import AccessLog, names
 from router.dataplane.deps import GatewayDeps
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, RoutedRequest
 from router.dataplane.failover.reasons import NO_POD, NotMoved
 from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.responses import Headers, dialect_of, error_answer
+from router.dataplane.usage import UNKNOWN, usage_of
 from router.errors import (
     CutMidAnswer,
     GatewayError,
@@ -172,7 +173,8 @@ class Completion:
         if exchange.tenant is None:
             return
         tenants, name = self._metrics.tenants, exchange.tenant.name
-        tenants.ended(name, status, {} if relay is None else tokens(relay.tail))
+        usage = UNKNOWN if relay is None else usage_of(relay.tail)
+        tenants.ended(name, status, usage.prompt, usage.answer)
         if error is not None and not isinstance(error, PodFailure):
             tenants.refused(name, error.shape.code)
 

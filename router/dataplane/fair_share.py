@@ -113,6 +113,10 @@ class PoolShares:
         """Counter: requests that went to a pod."""
         self._recent: dict[TenantCounter, int] = {}
         """Tenants with one of the last `RECENT` of them, and which; the longest ago first."""
+        self._latest: TenantCounter | None = None
+        """The last of these."""
+        self._forgets_at = RECENT
+        """Which request is the first after which the first of these may be too long ago."""
         self._recent_weight = 0.0
         self._floors: dict[int, float] = {}
         """By priority: the lowest counter of those that waited when one was last served."""
@@ -147,14 +151,23 @@ class PoolShares:
         self._open += 1
         self._begun += 1
         recent = self._recent
-        if counter in recent:
-            del recent[counter]
-        else:
-            self._recent_weight += counter.weight
+        if counter is not self._latest:
+            self._latest = counter
+            if counter in recent:
+                del recent[counter]
+            else:
+                self._recent_weight += counter.weight
         recent[counter] = self._begun
+        if self._begun >= self._forgets_at:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget the tenants whose last request is too long ago."""
+        recent = self._recent
         while self._begun - recent[oldest := next(iter(recent))] >= RECENT:
             del recent[oldest]
             self._recent_weight -= oldest.weight
+        self._forgets_at = recent[oldest] + RECENT
 
     def closes(self, charge: ServiceCharge) -> None:
         """It ended."""
@@ -227,7 +240,8 @@ class FairShares:
     def begin(self, pool: str, tenant: str, prompt: int, most: int, prefill: int = -1) -> ServiceCharge:
         """A request goes to a pod: charge its prompt and the answer expected of it, `most` tokens at most if not 0.
         `prefill`: the uncached tokens of its prompt, -1 if its first token will not be seen."""
-        shares, counter = self.pool(pool), self.counter(pool, tenant)
+        shares = self.pool(pool)
+        counter = shares.counters.get(tenant) or self.counter(pool, tenant)
         answer = int(counter.answer_tokens)
         charge = ServiceCharge(shares, counter, prompt, min(answer, most) if most else answer, prefill)
         shares.opens(counter)

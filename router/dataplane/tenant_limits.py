@@ -10,15 +10,14 @@ from typing import Final
 
 from router.access.limit_headers import anthropic_headers, openai_headers
 from router.access.limits import LimitCharge, LimitRegistry
-from router.dataplane.access_log import tokens
 from router.dataplane.exchange import AnswerRelay, Exchange
-from router.dataplane.http.responses import Dialect, Headers, dialect_of
+from router.dataplane.http.responses import Headers
+from router.dataplane.usage import UNKNOWN, usage_of
 
 NO_ANSWER: Final = -1
 """For `LimitCharge.take`: the answer has no tokens."""
 
-_ANSWERED: Final = (b"/chat/completions", b"/completions", b"/responses", b"/messages", b"/generate")
-"""Ends of the paths whose answers have tokens."""
+_ANTHROPIC: Final = b"/v1/messages"
 
 
 class TenantLimits:
@@ -37,7 +36,7 @@ class TenantLimits:
             return
         exchange.charge = charge
         call = exchange.routed.call
-        most = call.max_tokens if exchange.path.endswith(_ANSWERED) else NO_ANSWER
+        most = call.max_tokens if _is_answered(exchange.path) else NO_ANSWER
         charge.take(call.prompt_tokens if call.prompt else 0, most, self._clock())
 
     def settle(self, exchange: Exchange, relay: AnswerRelay | None, charge: LimitCharge, *, left: bool) -> None:
@@ -54,20 +53,22 @@ class TenantLimits:
         elif not relay.status:
             charge.settle(call.prompt_tokens, now)  # the pod was at work on it
         else:
-            self._settle_answer(exchange, relay, charge, left=left)
+            self._settle_answer(exchange, relay, charge, now, left=left)
 
-    def _settle_answer(self, exchange: Exchange, relay: AnswerRelay, charge: LimitCharge, *, left: bool) -> None:
+    def _settle_answer(
+        self, exchange: Exchange, relay: AnswerRelay, charge: LimitCharge, now: float, *, left: bool
+    ) -> None:
         """By the answer's usage. Without it an event of a stream is a token, and another answer is as was expected."""
-        used = tokens(relay.tail) if charge.counts_tokens else {}
+        usage = usage_of(relay.tail) if charge.limits.tokens else UNKNOWN
         meter = exchange.routed.meter
-        answer = used.get("completion_tokens", NO_ANSWER)
-        if answer < 0 and exchange.path.endswith(_ANSWERED):
+        answer = usage.answer
+        if answer < 0 and _is_answered(exchange.path):
             if meter is None:
-                charge.settle_as_expected(self._clock())
+                charge.settle_as_expected(now)
                 return
             answer = max(0, meter.tokens())
-        prompt = used.get("prompt_tokens", exchange.routed.call.prompt_tokens)
-        charge.settle(prompt + max(0, answer), self._clock(), NO_ANSWER if left else answer)
+        prompt = usage.prompt if usage.prompt >= 0 else exchange.routed.call.prompt_tokens
+        charge.settle(prompt + max(0, answer), now, NO_ANSWER if left else answer)
 
     def headers(self, exchange: Exchange) -> Headers:
         """The same as `lines`, for an answer that the gateway makes itself."""
@@ -79,6 +80,16 @@ class TenantLimits:
         charge = exchange.charge
         if charge is None:
             return b""
-        if dialect_of(exchange.path) is Dialect.ANTHROPIC:
+        if exchange.path.startswith(_ANTHROPIC):
             return anthropic_headers(charge.limits, self._clock(), self._wall())
         return openai_headers(charge.limits, self._clock())
+
+
+def _is_answered(path: bytes) -> bool:
+    """Whether answers on this path have tokens."""
+    return (
+        path.endswith(b"/completions")
+        or path.endswith(b"/messages")
+        or path.endswith(b"/responses")
+        or path.endswith(b"/generate")
+    )

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from router.dataplane.access_log import tokens
 from router.dataplane.exchange import AnswerRelay, Exchange
 from router.dataplane.fair_share import FairShares, ServiceCharge, prefilled
+from router.dataplane.usage import UNKNOWN, usage_of
 
 _TOO_MANY, _FAILED = 429, 500
 
@@ -59,8 +59,8 @@ class TenantShares:
 def _answer_tokens(exchange: Exchange, relay: AnswerRelay) -> int | None:
     """Tokens of the answer by its usage; without it an event of a stream is a token, and another answer is as was
     expected."""
-    used = tokens(relay.tail)
-    if used:
-        return used.get("completion_tokens", 0)
+    usage = usage_of(relay.tail)
+    if usage is not UNKNOWN:
+        return max(0, usage.answer)
     meter = exchange.routed.meter
     return max(0, meter.tokens()) if meter is not None and relay.sse else None

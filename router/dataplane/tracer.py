@@ -14,13 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from router.dataplane.access_log import tokens
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, Placement
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.upstream_connection import Receiver, UpstreamConnection
 from router.dataplane.prefix_feedback import cache_use
 from router.dataplane.relay import Relay
 from router.dataplane.request.paths import STATELESS_PATHS
+from router.dataplane.usage import usage_of
 from router.errors import GatewayError, PodFailure, PodGone
 from router.telemetry.request_trace import NOT_TRACED, AttemptTrace, RequestOutcome, RequestTrace
 from router.telemetry.trace_context import SAMPLED, header, parse, sampling_bound, without_context
@@ -37,6 +37,7 @@ _LONGEST: Final = 256
 """Characters of what the client chooses: path, model."""
 _LONGEST_STATE: Final = 512
 """Bytes of a `tracestate` that spans keep, as W3C asks at least; a longer one is only passed on."""
+_DIGITS: Final = [b"%02x" % number for number in range(256)]
 _CLIENT_LEFT: Final = 499
 _FAILED: Final = 500
 
@@ -64,8 +65,9 @@ class Tracer:
         self._view = view
         self._tap = tap
         self._count = 0
-        self._unsampled = b"traceparent: 00-%016x%%016x-%016x-00\r\n" % (self._id(), self._id())
-        """The line of requests that are not recorded and came without one, around their number."""
+        self._before, self._after = b"", b"-%016x-00\r\n" % self._id()
+        """The line of requests that are not recorded and came without one, around the last digits of their number."""
+        self._first = b"traceparent: 00-%016x" % self._id()
 
     def _begin(self, exchange: Exchange) -> RequestTrace:
         """Decide whether the request is recorded, and what pods get of its trace."""
@@ -74,11 +76,18 @@ class Tracer:
             return self._continue(exchange, header_map.get(b"traceparent", b""), header_map.get(b"tracestate", b""))
         low = self._rng()
         if low >= self._bound:
-            self._count += 1
-            exchange.kept = [*exchange.kept, self._unsampled % self._count]
+            exchange.kept = [*exchange.kept, self._unsampled()]
             exchange.trace = NOT_TRACED
             return NOT_TRACED
         return self._record(exchange, RequestTrace(self._id() << 64 | low, 0, SAMPLED), exchange.kept)
+
+    def _unsampled(self) -> bytes:
+        """A line of its own for a request that is not recorded, at a fifth of the cost of formatting it."""
+        self._count += 1
+        digits = self._count & 0xFF
+        if not digits or not self._before:
+            self._before = self._first + b"%014x" % (self._count >> 8)
+        return b"".join([self._before, _DIGITS[digits], self._after])
 
     def _continue(self, exchange: Exchange, given: bytes, state: bytes) -> RequestTrace:
         """The same for a client that sent headers of a trace."""
@@ -195,7 +204,7 @@ def _reason(status: int, error: GatewayError | None) -> str:
 def _tokens(relay: AnswerRelay | None) -> Mapping[str, int]:
     if relay is None:
         return {}
-    found, use = tokens(relay.tail), cache_use(relay.tail)
+    found, use = usage_of(relay.tail).named(), cache_use(relay.tail)
     return found if use is None else {**found, "cached_tokens": use.cached_tokens}
 
 

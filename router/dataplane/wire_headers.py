@@ -35,6 +35,9 @@ MAX_PLACEMENTS = 100_000
 MAX_HEADS = 2048
 """How many heads of clients are kept as a pool's pods get them."""
 
+_ID_DIGITS: Final = 16
+"""Of an id, after its prefix; a part of the digest's 128."""
+
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -52,10 +55,12 @@ class PoolHeaders:
     """The heads of clients' requests as the pods of one pool get them: without the headers that it strips or replaces,
     and with its own."""
 
-    __slots__ = ("_known", "_pods", "access")
+    __slots__ = ("_adds", "_known", "_pods", "access", "priority")
 
     def __init__(self, access: PoolAccess) -> None:
         self.access = access
+        self._adds = access.adds
+        self.priority = access.priority
         self._pods: dict[str, PodHead] = {}
         """By pod address."""
         self._known: dict[bytes, bytes] = {}
@@ -79,7 +84,12 @@ class PoolHeaders:
             if len(self._known) >= MAX_HEADS:
                 self._known.clear()
             first = self._known[kept[0]] = self._passed(kept[0])
-        return [first, *map(self._passed, kept[1:]), self.access.added().encode("latin-1")]
+        changed = [first]
+        if len(kept) > 1:
+            changed += [self._passed(lines) for lines in kept[1:]]
+        if self._adds:
+            changed.append(self.access.added().encode("latin-1"))
+        return changed
 
     def _passed(self, lines: bytes) -> bytes:
         strip = self.access.strip  # names are in lower case, and no value has a line end
@@ -112,6 +122,8 @@ class WireHeaders:
         self._prefix = b"%012x" % (seed & 0xFFFFFFFFFFFF)
         self._count = 0
         self._key = key
+        self._ids = b""
+        """Ids that were made and not given yet."""
         self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
         self._plain = PoolHeaders(PLAIN)
         self._changing = {pool: PoolHeaders(access) for pool, access in accesses.items() if access.changes_requests}
@@ -121,10 +133,18 @@ class WireHeaders:
         given = header_map.get(b"x-request-id")
         if given is not None and _VALID_ID.fullmatch(given):
             return given
-        self._count += 1
         if self._key:
-            return self._prefix + blake2b(b"%d" % self._count, digest_size=8, key=self._key).hexdigest().encode()
+            return self._hidden_id()
+        self._count += 1
         return b"%b%08x" % (self._prefix, self._count)
+
+    def _hidden_id(self) -> bytes:
+        """A new id that does not show its number; one digest makes eight."""
+        if not self._ids:
+            self._count += 1
+            self._ids = blake2b(b"%d" % self._count, key=self._key).hexdigest().encode()
+        made, self._ids = self._ids[:_ID_DIGITS], self._ids[_ID_DIGITS:]
+        return self._prefix + made
 
     def request(self, exchange: Exchange, pod: Pod) -> list[bytes]:
         """The request as the pod gets it: the client's headers as they came, without those that end here. A large body
@@ -138,11 +158,11 @@ class WireHeaders:
         kept = exchange.kept
         if self._changing and pool in self._changing:
             headers = self._changing[pool]
-            access, head, kept = headers.access, headers.before(pod.address), headers.changed(kept)
-            if access.priority and not exchange.upgrade:
+            head, kept = headers.before(pod.address), headers.changed(kept)
+            if headers.priority and not exchange.upgrade:
                 asked = 0 if routed.info is None else routed.info.priority
                 kind = exchange.header_map.get(b"content-type", b"")
-                body = with_priority(exchange.path, kind, body, access.priority * asked)
+                body = with_priority(exchange.path, kind, body, headers.priority * asked)
         else:
             head = self._plain.before(pod.address)
         parts = [

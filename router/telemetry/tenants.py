@@ -4,29 +4,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+
+class TenantUse:
+    """What one tenant used. A request adds to numbers; names are put to them when they are read."""
+
+    __slots__ = ("answer_tokens", "prompt_tokens", "requests")
+
+    def __init__(self) -> None:
+        self.requests: dict[int, int] = {}
+        """By the first digit of the status."""
+        self.prompt_tokens = self.answer_tokens = -1
+        """-1 where no engine has reported any."""
 
 
 class TenantCounts:
     """Counters of one replica, which only grow."""
 
-    __slots__ = ("rejections", "requests", "tokens")
+    __slots__ = ("_uses", "rejections")
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str], int] = {}
-        """By (tenant, class of the status): `2xx` and so on."""
-        self.tokens: dict[tuple[str, str], int] = {}
-        """By (tenant, kind): `prompt` and `completion`, as engines report them."""
+        self._uses: dict[str, TenantUse] = {}
+        """By tenant."""
         self.rejections: dict[tuple[str, str], int] = {}
         """By (tenant, reason)."""
 
-    def ended(self, tenant: str, status: int, usage: Mapping[str, int]) -> None:
-        """A request of the tenant ended; `usage` is what the engine reports, as `prompt_tokens` and so on."""
-        key = (tenant, f"{status // 100}xx")
-        self.requests[key] = self.requests.get(key, 0) + 1
-        for name, count in usage.items():
-            kind = (tenant, name.removesuffix("_tokens"))
-            self.tokens[kind] = self.tokens.get(kind, 0) + count
+    @property
+    def requests(self) -> dict[tuple[str, str], int]:
+        """By (tenant, class of the status): `2xx` and so on."""
+        return {
+            (tenant, f"{digit}xx"): count for tenant, use in self._uses.items() for digit, count in use.requests.items()
+        }
+
+    @property
+    def tokens(self) -> dict[tuple[str, str], int]:
+        """By (tenant, kind): `prompt` and `completion`, as engines report them."""
+        kinds = {
+            (tenant, kind): count
+            for tenant, use in self._uses.items()
+            for kind, count in (("prompt", use.prompt_tokens), ("completion", use.answer_tokens))
+        }
+        return {name: count for name, count in kinds.items() if count >= 0}
+
+    def ended(self, tenant: str, status: int, prompt_tokens: int = -1, answer_tokens: int = -1) -> None:
+        """A request of the tenant ended; tokens are those that the engine reports, -1 where it does not."""
+        use = self._uses.get(tenant)
+        if use is None:
+            use = self._uses[tenant] = TenantUse()
+        digit = status // 100
+        use.requests[digit] = use.requests.get(digit, 0) + 1
+        if prompt_tokens >= 0:
+            use.prompt_tokens = max(0, use.prompt_tokens) + prompt_tokens
+        if answer_tokens >= 0:
+            use.answer_tokens = max(0, use.answer_tokens) + answer_tokens
 
     def refused(self, tenant: str, reason: str) -> None:
         """The gateway itself refused a request of the tenant."""

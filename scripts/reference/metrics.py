@@ -110,7 +110,7 @@ def _counted() -> Metrics:
     metrics.moves[("default", "moved")] = 1
     metrics.split_requests[("default", "pair")] = 1
     metrics.slo_requests[("default", "kept")] = 1
-    metrics.tenants.ended("search", 200, {"prompt_tokens": 1})
+    metrics.tenants.ended("search", 200, 1)
     metrics.tenants.refused("search", "rate_limit_exceeded")
     return metrics
 

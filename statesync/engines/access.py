@@ -82,6 +82,11 @@ class PoolAccess:
         """Whether clients' requests are changed on their way to the pods."""
         return bool(self.strip or self.priority)
 
+    @property
+    def adds(self) -> bool:
+        """Whether a client's request gets any header lines."""
+        return bool(self._headers) or self._send_key
+
     def added(self) -> str:
         """Header lines for a client's request."""
         return self._lines(self._send_key)

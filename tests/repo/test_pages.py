@@ -75,7 +75,8 @@ def test_the_addresses_of_the_compose_page_are_published() -> None:
 
 
 def test_the_page_on_the_access_log_has_every_field() -> None:
-    source = (DOCS.parent / "router/dataplane/access_log.py").read_text()
+    sources = [DOCS.parent / "router/dataplane" / name for name in ("access_log.py", "usage.py")]
+    source = "".join([each.read_text() for each in sources])
     fields = set(re.findall(r"""[{ ]"([a-z_]+)": |line\["(\w+)"\]""", source))
     rows = "".join(re.findall(r"^\| (`.+?`) \|", text("access-log.md"), re.MULTILINE))
     named = {first or second for first, second in fields}

@@ -11,8 +11,8 @@ from router.access.identity import AccessControl
 from router.access.keys import KeyRecord
 from router.access.limits import LimitRegistry
 from router.access.tenants import Tenant
-from router.dataplane.access_log import tokens
 from router.dataplane.fair_share import FairShares
+from router.dataplane.usage import usage_of
 
 TENANTS = 200
 KEYS = 2_000
@@ -39,8 +39,8 @@ def bench_tenant(benchmark: BenchmarkFixture) -> None:
         assert charge is not None
         charge.take(300, 64, clock())
         served = shares.begin("default", tenant.name, 300, 64)
-        used = tokens(tails())
-        prompt, answer = used["prompt_tokens"], used["completion_tokens"]
+        used = usage_of(tails())
+        prompt, answer = used.prompt, used.answer
         shares.settle(served, answer)
         charge.settle(prompt + answer, clock(), answer)
         return prompt

@@ -19,7 +19,7 @@ _BY_RIGHT: Final[Mapping[str, tuple[bytes, ...]]] = {
 }
 """Headers that are as if they were not there without the right."""
 
-_READ: Final = frozenset((PRIORITY, POLICY, *(name for names in _BY_RIGHT.values() for name in names)))
+_READ: Final = (PRIORITY, POLICY, *(name for names in _BY_RIGHT.values() for name in names))
 
 RIGHTS: Final = ("priority", *_BY_RIGHT)
 """What a tenant's `headers` may name."""
@@ -28,7 +28,7 @@ RIGHTS: Final = ("priority", *_BY_RIGHT)
 def as_permitted(header_map: dict[bytes, bytes], tenant: Tenant) -> dict[bytes, bytes]:
     """The headers that count; the same mapping where all do. Raises PermissionDenied for a policy that the tenant may
     not choose, and BadRequest for a priority that is no number."""
-    if not tenant.priority and _READ.isdisjoint(header_map):
+    if not tenant.priority and not _names_any(header_map):
         return header_map  # the common case, in a tenth of the time
     policy = header_map.get(POLICY)
     if policy is not None:
@@ -42,6 +42,13 @@ def as_permitted(header_map: dict[bytes, bytes], tenant: Tenant) -> dict[bytes, 
     if priority is not None:
         counted[PRIORITY] = priority
     return counted
+
+
+def _names_any(header_map: dict[bytes, bytes]) -> bool:
+    for name in _READ:  # a generator would cost more than all the look-ups
+        if name in header_map:
+            return True
+    return False
 
 
 def may_choose(policy: str, tenant: Tenant | None) -> bool:

@@ -60,15 +60,15 @@ def test_without_a_limit_on_tokens_nothing_is_said_of_them() -> None:
 @each_case(
     "seconds, text",
     [
-        (0.0, b"0s"),
-        (0.0123, b"12ms"),
-        (0.9999, b"1s"),
-        (1.5, b"1.5s"),
-        (59.9996, b"1m0s"),
-        (86.4, b"1m26.4s"),
-        (360.0, b"6m0s"),
-        (3600.0, b"1h0m0s"),
+        (0.0, "0s"),
+        (0.0123, "12ms"),
+        (0.9999, "1s"),
+        (1.5, "1.5s"),
+        (59.9996, "1m0s"),
+        (86.4, "1m26.4s"),
+        (360.0, "6m0s"),
+        (3600.0, "1h0m0s"),
     ],
 )
-def test_durations_are_written_as_openai_writes_them(seconds: float, text: bytes) -> None:
+def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -73,8 +73,8 @@ def test_tenants_show_what_they_used_and_what_is_left_of_their_limits() -> None:
     charge = limits.charge(limited[0], "", "m")
     assert charge is not None
     charge.take(100, 20, replica.now)
-    replica.metrics.tenants.ended("search", 200, {"prompt_tokens": 100, "completion_tokens": 5})
-    replica.metrics.tenants.ended("search", 502, {})
+    replica.metrics.tenants.ended("search", 200, 100, 5)
+    replica.metrics.tenants.ended("search", 502)
     replica.metrics.tenants.refused("search", "rate_limit_exceeded")
     plane = dataclasses.replace(
         replica.plane,

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from router.dataplane.access_log import tokens
 from router.settings import Limits, Logging
-from tests.fakes.each_case import each_case
 from tests.fakes.known_keys import KEY, access
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok, post
 from tests.fakes.memory_gateway import Rig
@@ -143,24 +141,6 @@ def test_a_long_name_of_a_model_is_cut(caplog: pytest.LogCaptureFixture) -> None
     with logged(caplog) as (rig, lines):
         rig.client().sends(post(b'{"model":"%b","messages":[]}' % (b"x" * 100_000)))
     assert only(lines, "model") == ("x" * 256,)
-
-
-@each_case(
-    ("tail", "expected"),
-    [
-        (b'"usage": {"prompt_tokens": 3, "total_tokens": 7, "completion_tokens": 4}}', (3, 4)),
-        (b'"usage":{"input_tokens":3,"input_tokens_details":{"cached_tokens":2},"output_tokens":4}', (3, 4)),
-        (b'"usage":{"input_tokens":3,"cache_creation_input_tokens":5,"cache_read_input_tokens":7}', (15, None)),
-        (b'"usage":{"output_tokens":4}}', (None, 4)),
-        (b'"usage":{"prompt_tokens":1}, "usage":{"prompt_tokens":9,"completion_tokens":8}', (9, 8)),
-        (b'"prompt_tokens":1', (None, None)),
-        (b'"usage":null}', (None, None)),
-        (b"", (None, None)),
-    ],
-)
-def test_tokens_are_those_of_the_last_usage(tail: bytes, expected: tuple[int | None, int | None]) -> None:
-    found = tokens(tail)
-    assert (found.get("prompt_tokens"), found.get("completion_tokens")) == expected
 
 
 def test_without_an_access_log_no_line_is_made(caplog: pytest.LogCaptureFixture) -> None:

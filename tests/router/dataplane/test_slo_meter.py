@@ -6,8 +6,9 @@ import gc
 
 import pytest
 
-from router.dataplane.slo_meter import SloMeter
+from router.dataplane.slo_meter import SloMeter, events_in
 from router.settings import Pool, PoolSlo
+from tests.fakes.each_case import each_case
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, event, ok
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -177,3 +178,26 @@ def test_a_fall_back_takes_what_its_own_pool_refuses_and_promises_what_it_promis
         assert client.answer().headers["x-turnout-pool"] == "other"
         assert dict(rig.gateway.deps.metrics.slo_requests) == {("other", "kept"): 1}
         held.sends(ok())
+
+
+@each_case(
+    ("piece", "events"),
+    [
+        (b"data: one\n\n", 1),
+        (b"b\r\ndata: one\n\n\r\n", 1),
+        (b"1ffff\r\ndata: one\n\n\r\n", 1),
+        (b"data: [DONE]\n\n\r\n0\r\n\r\n", 1),
+        (b"data: one\r\n\r\n", 1),
+        (b"event: ping\ndata: {}\n\n", 1),
+        (b"data: one\n\ndata: two\n\n", 2),
+        (b"b\r\ndata: one\n\n\r\nb\r\ndata: two\n\n\r\n", 2),
+        (b"data: the beginning of", 1),
+        (b" the rest of it\n\n", 0),
+        (b"data: it says data: and more\n\n", 1),
+        (b": a comment\n\n", 0),
+        (b"0\r\n\r\n", 0),
+        (b"", 0),
+    ],
+)
+def test_events_are_counted_by_their_data(piece: bytes, events: int) -> None:
+    assert events_in(piece) == events

@@ -10,9 +10,9 @@ NAMES = ("turnout_tenant_requests", "turnout_tenant_tokens", "turnout_tenant_rej
 
 def test_requests_tokens_and_refusals_are_summed_by_tenant() -> None:
     metrics = Metrics()
-    metrics.tenants.ended("search", 200, {"prompt_tokens": 10, "completion_tokens": 3})
-    metrics.tenants.ended("search", 201, {"prompt_tokens": 5})
-    metrics.tenants.ended("chat", 404, {})
+    metrics.tenants.ended("search", 200, 10, 3)
+    metrics.tenants.ended("search", 201, 5)
+    metrics.tenants.ended("chat", 404)
     metrics.tenants.refused("chat", "model_not_found")
     by_name = {
         each.name: {tuple(sample.labels.values()): sample.value for sample in each.samples()}
