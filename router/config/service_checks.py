@@ -73,8 +73,8 @@ def _paths(pool: Pool, path: Path, seen: dict[str, str]) -> Iterator[Problem]:
 
 def _grpc(pool: Pool, path: Path) -> Iterator[Problem]:
     """Settings that gRPC has not."""
-    if find_spec("h2") is None:
-        yield Problem((*path, "kind"), "gRPC needs the package h2; run: pip install 'turnout[grpc]'")
+    if find_spec("hpack") is None:
+        yield Problem((*path, "kind"), "gRPC needs the package hpack; run: pip install 'turnout[grpc]'")
     if pool.affinity == HOLD:
         yield Problem((*path, "affinity"), "hold is for `kind: http`: no call waits for a pod; write prefer")
     if pool.fallback:

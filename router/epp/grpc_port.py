@@ -11,12 +11,10 @@ import struct
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from h2.errors import ErrorCodes
-from h2.settings import SettingCodes
-
-from router.dataplane.grpc.client import PREFACE
-from router.dataplane.grpc.http2 import CONNECTION_WINDOW, LAST_ID, Http2Connection, goaway
+from router.dataplane.grpc.frames import LAST_ID, ErrorCode
+from router.dataplane.grpc.http2 import PREFACE, Http2Connection
 from router.dataplane.grpc.status import Headers, Status, trailers
+from router.dataplane.grpc.streams import CONNECTION_WINDOW
 
 MAX_STREAMS: Final = 1 << 20
 """Open calls of one connection; the gateway has limits of its own."""
@@ -123,7 +121,7 @@ class ServerCall:
         if self.handler is not None:
             self.handler.lost()
         self.finish(Status.UNIMPLEMENTED, text)
-        self.connection.reset(self.number, ErrorCodes.NO_ERROR)
+        self.connection.reset(self.number, ErrorCode.NO_ERROR)
 
 
 OpenCall = Callable[[str, ServerCall, str], CallHandler | None]
@@ -135,7 +133,7 @@ class GrpcConnection(Http2Connection):
 
     def __init__(self, begin: OpenCall, connections: set[GrpcConnection]) -> None:
         """`connections` has the open ones."""
-        super().__init__(client=False)
+        super().__init__(client=False, stream_window=CONNECTION_WINDOW, max_streams=MAX_STREAMS)
         self._begin = begin
         self._connections = connections
         self._peer = ""
@@ -149,10 +147,6 @@ class GrpcConnection(Http2Connection):
         self._peer = str(name[0]) if isinstance(name, tuple) else ""
         self._connections.add(self)
         super().connection_made(transport)
-        self.h2.update_settings(
-            {SettingCodes.INITIAL_WINDOW_SIZE: CONNECTION_WINDOW, SettingCodes.MAX_CONCURRENT_STREAMS: MAX_STREAMS}
-        )
-        self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, and its calls with it."""
@@ -167,7 +161,6 @@ class GrpcConnection(Http2Connection):
                 if not PREFACE.startswith(self._first):
                     self.close()
                 return
-            self.h2.receive_data(PREFACE)
             data, self._first = self._first[len(PREFACE) :], None
         self._flushing = True  # once, at the end
         super().data_received(data)
@@ -203,9 +196,8 @@ class GrpcConnection(Http2Connection):
 
     def go_away(self) -> None:
         """Have the client open its next calls elsewhere; those that are open, or under way here, go on."""
-        if self.transport is not None:
-            self.flush()
-            self.transport.write(goaway(LAST_ID))
+        self.say_goodbye(LAST_ID)
+        self.flush()
 
 
 def _nothing(counted: int) -> None:

@@ -8,10 +8,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from h2.errors import ErrorCodes
-from h2.exceptions import H2Error
-
 from router.dataplane.exchange import Placement
+from router.dataplane.grpc.frames import ErrorCode
 from router.dataplane.grpc.http2 import Http2Connection
 from router.dataplane.grpc.status import Headers, Status, code_in, timeout_of, trailers
 from schedulers.types import Rejection, RequestInfo
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
 
 REPLAY_BYTES: Final = 65536
 """Of a call's messages, kept for another pod until the first one answers; a longer call is not repeated."""
+
+_CODES: Final = frozenset(ErrorCode)
 
 
 class GrpcCall:
@@ -127,7 +127,7 @@ class GrpcCall:
             head = [(b":status", b"200"), (b"content-type", b"application/grpc"), *end, *self.port.named(self)]
             self.client.send_headers(self.stream, head, end=True, on_sent=_nothing)
         if not self.complete and not self.client.sends_on(self.stream):
-            self.client.reset(self.stream, ErrorCodes.NO_ERROR)
+            self.client.reset(self.stream, ErrorCode.NO_ERROR)
         self._over(status)
 
     def _expire(self) -> None:
@@ -189,11 +189,10 @@ class PodCall:
         head = call.pool.request(call.sent, self.placement.pod.address, call.info.id)
         if left_s is not None:
             head.append((b"grpc-timeout", timeout_of(left_s)))
-        try:
-            self._stream = pod.open(self, head, self._passed)
-        except H2Error:
+        if pod.transport is None:
             self._failed(f"Pod {self.placement.pod.id} closed its connection.", begun=False)
             return
+        self._stream = pod.open(self, head, self._passed)
         self._pod = pod
         self.feed()
 
@@ -228,7 +227,7 @@ class PodCall:
         self._over = True
         if self._pod is not None:
             self.call.client.settle(self.call.stream)
-            self._pod.reset(self._stream, ErrorCodes.CANCEL)
+            self._pod.reset(self._stream, ErrorCode.CANCEL)
             self._pod.flush()
 
     def _passed(self, counted: int) -> None:
@@ -266,8 +265,8 @@ class PodCall:
 
     def reset(self, code: int, /) -> None:
         """The pod refused the call or broke it off, or is gone."""
-        begun = code != ErrorCodes.REFUSED_STREAM
-        name = next((each.name for each in ErrorCodes if each == code), str(code))
+        begun = code != ErrorCode.REFUSED_STREAM
+        name = ErrorCode(code).name if code in _CODES else str(code)
         self._pod = None
         self._failed(f"Pod {self.placement.pod.id} broke the call off ({name}).", begun=begun)
         self.call.client.flush()
@@ -286,7 +285,7 @@ class PodCall:
             pod.streams.pop(self._stream, None)
             call.client.settle(call.stream)
             if not self._ended:
-                pod.reset(self._stream, ErrorCodes.NO_ERROR)  # it does not want the rest
+                pod.reset(self._stream, ErrorCode.NO_ERROR)  # it does not want the rest
             pod.flush()
         self._over = True
         call.finish(_passed_on(headers), code_in(headers))

@@ -10,12 +10,10 @@ import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from h2.errors import ErrorCodes
-from h2.exceptions import H2Error
-
 from router.dataplane.exchange import Exchange
 from router.dataplane.grpc.call import GrpcCall
-from router.dataplane.grpc.http2 import LAST_ID, Http2Connection, goaway
+from router.dataplane.grpc.frames import LAST_ID, ErrorCode
+from router.dataplane.grpc.http2 import PREFACE, Http2Connection
 from router.dataplane.grpc.status import Headers
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.http.edge import Edge
@@ -23,9 +21,6 @@ from router.errors import Shed
 
 if TYPE_CHECKING:
     from router.dataplane.grpc.port import GrpcPort
-
-PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-"""The first bytes of every HTTP/2 connection."""
 
 LAST_WORDS_S: Final = 1.0
 """Seconds that a client has to acknowledge that the connection ends."""
@@ -54,7 +49,7 @@ class FirstBytes(asyncio.Protocol):
             return
         if self._seen.startswith(PREFACE):
             connection = self._port.connection(self.edge)
-            transport.set_protocol(connection)
+            transport.set_protocol(cast(asyncio.Protocol, connection))
             connection.connection_made(transport)
             connection.data_received(self._seen[len(PREFACE) :])
         else:
@@ -91,13 +86,13 @@ class ClientConnection(Http2Connection):
         self._begun = 0
         self._cancelled = 0
         self._idle: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client speaks HTTP/2."""
         edge = self._edge
         edge.current, edge.used, edge.expires_at = cast(Any, self), True, NEVER
         self._port.connections.add(self)
-        self.h2.receive_data(PREFACE)
         super().connection_made(transport)
         self._rest()
         if edge.listener.stopped:
@@ -118,7 +113,7 @@ class ClientConnection(Http2Connection):
     def began(self, stream: int, headers: Headers, *, ended: bool) -> None:
         """A new call."""
         if stream > self._last:
-            self.reset(stream, ErrorCodes.REFUSED_STREAM)
+            self.reset(stream, ErrorCode.REFUSED_STREAM)
             return
         call = self._port.take(self, stream, headers)
         if call is None:
@@ -128,9 +123,9 @@ class ClientConnection(Http2Connection):
         self.streams[stream] = call
         call.begin()
 
-    def _reset(self, event: Any) -> None:
+    def cancelled(self) -> None:
+        """The client cancelled a call."""
         self._cancelled += 1
-        super()._reset(event)
         if self._cancelled > CANCELS + 2 * (self._begun - self._cancelled):
             self._edge.abort()  # each costs a pod more than it costs the client
 
@@ -151,8 +146,9 @@ class ClientConnection(Http2Connection):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._port.connections.discard(self)
-        if self._idle is not None:
-            self._idle.cancel()
+        for timer in (self._idle, self._unread):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
         self._edge.current = None
         self._edge.connection_lost(exc)
@@ -164,6 +160,21 @@ class ClientConnection(Http2Connection):
             self.close()
         elif not self.streams and self._idle is None and self.transport is not None:
             self._rest()  # the last call ended, and its client may say nothing more
+
+    def waits(self) -> None:
+        """The client's windows are full. They may be for as long as it may leave any answer unread."""
+        limit_s = self._edge.listener.timeouts.client_write_s
+        if limit_s and self._unread is None:
+            self._unread = asyncio.get_running_loop().call_later(limit_s, self._end_unread)
+
+    def _end_unread(self) -> None:
+        loop, limit_s = asyncio.get_running_loop(), self._edge.listener.timeouts.client_write_s
+        for stream, out in list(self._outgoing.items()):
+            if out.waits_since and out.waits_since + limit_s <= loop.time():
+                self._fail(stream, ErrorCode.CANCEL)
+        left = [out.waits_since for out in self._outgoing.values() if out.waits_since]
+        self._unread = loop.call_at(min(left) + limit_s, self._end_unread) if left else None
+        self.flush()
 
     # The edge's request
 
@@ -180,22 +191,16 @@ class ClientConnection(Http2Connection):
         if self.leaving or self.transport is None:
             return
         self.leaving = True
-        super().flush()
-        self.transport.write(goaway(LAST_ID))
-        try:
-            self.h2.ping(b"farewell")
-        except H2Error:
-            self.close()
-            return
+        self.say_goodbye(LAST_ID)
+        self.ping(b"farewell")
         super().flush()
         self._idle = asyncio.get_running_loop().call_later(LAST_WORDS_S, self.pinged)
 
     def pinged(self) -> None:
         """The client knows: no further calls come, or they are refused unread."""
         if self.leaving and self._last == LAST_ID and self.transport is not None:
-            self._last = self.h2.highest_inbound_stream_id
-            super().flush()
-            self.transport.write(goaway(self._last))
+            self._last = self.highest_stream
+            self.say_goodbye(self._last)
             self.flush()
 
     def _rest(self) -> None:

@@ -5,7 +5,7 @@ protobuf, so no generated code is needed.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, cast
 
 from router.dataplane.grpc.pods import PodConnection
 from router.dataplane.grpc.status import Headers, code_in
@@ -64,7 +64,7 @@ async def check(access: PoolAccess, address: str, path: str) -> tuple[int, str]:
     message = b"\x0a%c%b" % (len(service), service) if service else b""
     connection, checking = PodConnection(lambda _: None), HealthCheck()
     try:
-        await access.connect(lambda: connection, where)
+        await access.connect(lambda: cast(asyncio.Protocol, connection), where)
         own = [line.partition(": ") for line in access.own().split("\r\n") if line]
         head = [
             (b":method", b"POST"),

@@ -1,122 +1,97 @@
-"""One HTTP/2 connection, of either side: h2 reads and writes frames, and here are queues for bodies that wait for the
-other side's window, and flow control from end to end. Knows no call.
+"""One HTTP/2 connection, of either side, with flow control from end to end: reads frames; `streams.py` sends. Knows no
+call.
 
 Bytes of a stream are acknowledged when they have been passed on, so that a slow reader stops its sender and at most a
 window of each stream is held. One stream of many does not stop the others: the connection's own window is larger.
+
+The frames are read here and not by a library: in Python alone each costs tens of microseconds, and an endpoint picker
+has a dozen for a request. Headers are hpack's (`header_blocks.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, Protocol, cast
+from typing import Final, cast
 
-from h2 import events
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.exceptions import FrameTooLargeError, H2Error, ProtocolError, StreamClosedError
-
+from router.dataplane.grpc import frames
+from router.dataplane.grpc.frames import LAST_ID, WINDOW, ConnectionBroken, ErrorCode
+from router.dataplane.grpc.header_blocks import ANSWER, MAX_LIST_BYTES, REQUEST, TRAILERS
 from router.dataplane.grpc.status import Headers
+from router.dataplane.grpc.streams import CONNECTION_WINDOW, OpenStreams, StreamState
 
-CONNECTION_WINDOW: Final = 1 << 20
-"""Bytes that may be under way on a connection and not passed on; 64 KB of each stream."""
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""The first bytes of every HTTP/2 connection."""
 
-LAST_ID: Final = (1 << 31) - 1
-"""What a GOAWAY names that comes before the last one: no new streams, all of those that there are."""
-
-
-_HEAD: Final = 9
-_GOAWAY: Final = 7
-_LONGEST: Final = 1 << 14
-"""Bytes of a frame's head, its type, and the longest frame, as is the default."""
+UNLIMITED: Final = 1 << 32
 
 
-class StreamEvents(Protocol):
-    """What takes the events of a stream."""
+class Http2Connection(OpenStreams):
+    """The protocol of a transport, by its methods."""
 
-    def headers(self, headers: Headers, /, *, ended: bool) -> None:
-        """Headers came, or trailers."""
-
-    def data(self, piece: bytes, counted: int, /) -> None:
-        """Bytes came, of which the windows hold `counted` until they are acknowledged."""
-
-    def ended(self) -> None:
-        """The other side sends no more. Not called where headers said so."""
-
-    def reset(self, code: int, /) -> None:
-        """The other side ended the stream, or the connection is gone. No event follows."""
-
-
-class _Outgoing:
-    """What is to be sent on one stream."""
-
-    __slots__ = ("end", "on_sent", "pieces", "trailers")
-
-    def __init__(self, on_sent: Callable[[int], None]) -> None:
-        self.on_sent = on_sent
-        self.pieces: deque[tuple[bytes, int]] = deque()
-        self.end = False
-        self.trailers: Headers = []
-
-
-class Http2Connection(asyncio.Protocol):
-    """The protocol of a transport."""
-
-    window = CONNECTION_WINDOW
-
-    def __init__(self, *, client: bool) -> None:
-        # Headers are passed on and not made here: h2 would check them once more on their way out.
-        config = H2Configuration(client_side=client, header_encoding=False, validate_outbound_headers=False)
-        self.h2 = H2Connection(config)
-        self.transport: asyncio.Transport | None = None
-        self.streams: dict[int, StreamEvents] = {}
-        self.writable = True
+    def __init__(
+        self,
+        *,
+        client: bool,
+        window: int = CONNECTION_WINDOW,
+        stream_window: int = WINDOW,
+        max_streams: int = 100,
+    ) -> None:
+        """`max_streams`: how many a client may have open."""
+        super().__init__(client=client, window=window, stream_window=stream_window)
+        self.peer_max_streams = UNLIMITED
+        self._max_streams = max_streams
         self._part = b""
         """The beginning of a frame."""
-        self._outgoing: dict[int, _Outgoing] = {}
-        self._handlers: dict[type[events.Event], Callable[[Any], None]] = {
-            events.RequestReceived: self._headers,
-            events.ResponseReceived: self._headers,
-            events.TrailersReceived: self._headers,
-            events.DataReceived: self._data,
-            events.StreamReset: self._reset,
-            events.WindowUpdated: self._window,
-            events.RemoteSettingsChanged: lambda _: self._pump_all(),
-            events.PingAckReceived: lambda _: self.pinged(),
-            events.ConnectionTerminated: lambda _: self.close(),
-        }
+        self._block = b""
+        self._block_stream = 0
+        """Headers whose frames have not all come, and their stream; 0 for none."""
+        self._block_ends = False
+        self._answered_ping = False
+        """An answer to a ping is among these frames. What comes with it was sent before this side can say more."""
+        self._broken = False
 
-    # Events
+    # Events of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there."""
         self.transport = cast(asyncio.Transport, transport)
-        self.h2.initiate_connection()
-        self.h2.increment_flow_control_window(self.window)
+        settings = {frames.MAX_HEADER_LIST_SIZE: MAX_LIST_BYTES, frames.INITIAL_WINDOW_SIZE: self._stream_window}
+        if self._client:
+            self._made.append(PREFACE)
+            settings[frames.ENABLE_PUSH] = 0
+        else:
+            settings[frames.MAX_CONCURRENT_STREAMS] = self._max_streams
+        self._made.append(frames.settings(settings))
+        self._made.append(frames.window_update(0, self._window))
         self.flush()
 
     def data_received(self, data: bytes) -> None:
         """Bytes of frames."""
         try:
-            for event in self.h2.receive_data(self._whole_frames(data)):
-                handler = self._handlers.get(type(event))
-                if handler is not None:
-                    handler(event)
-        except ProtocolError:
-            self.flush()  # h2 has made the GOAWAY that says why
+            self._read(data)
+        except ConnectionBroken as broken:
+            self._broken = True
+            self._made.append(frames.goaway(0 if self._client else self.highest_stream, broken.code))
+            self.flush()
             self.close()
+        if self._answered_ping:
+            self._answered_ping = False
+            self.pinged()
         self.flush()
+
+    def eof_received(self) -> bool:
+        """The other side sends no more: the transport closes."""
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, and all of its streams."""
         self.transport = None
+        self._states.clear()
         for stream in list(self._outgoing):
             self._drop(stream)
         streams, self.streams = self.streams, {}
         for taker in streams.values():
-            taker.reset(ErrorCodes.CONNECT_ERROR)
+            taker.reset(ErrorCode.CONNECT_ERROR)
 
     def pause_writing(self) -> None:
         """The other side does not read."""
@@ -128,8 +103,13 @@ class Http2Connection(asyncio.Protocol):
         self._pump_all()
         self.flush()
 
+    # For those that have a connection
+
     def began(self, stream: int, headers: Headers, *, ended: bool) -> None:
         """A stream of the other side began; a client's connection has none."""
+
+    def cancelled(self) -> None:
+        """The other side ended a stream."""
 
     def pinged(self) -> None:
         """An answer to a ping came."""
@@ -137,157 +117,195 @@ class Http2Connection(asyncio.Protocol):
     def said_goodbye(self, last: int) -> None:
         """The other side begins, and takes, no streams after this one."""
 
-    def _whole_frames(self, data: bytes) -> bytes:
-        """The whole frames of what came, without GOAWAY, which h2 takes for the end of the connection, though streams
-        go on after it. Raises FrameTooLargeError at once: h2 would wait for all of a frame of 16 MB."""
-        data = self._part + data
-        passed, at = list[bytes](), 0
-        while len(data) >= at + _HEAD:
-            length = int.from_bytes(data[at : at + 3])
-            if length > _LONGEST:
-                raise FrameTooLargeError("a frame of more bytes than were offered")
-            end = at + _HEAD + length
-            if end > len(data):
-                break
-            if data[at + 3] == _GOAWAY:
-                self.said_goodbye(int.from_bytes(data[at + _HEAD : at + _HEAD + 4]) & LAST_ID)
-            else:
-                passed.append(data[at:end])
-            at = end
-        self._part = data[at:]
-        return b"".join(passed)
+    # Reading
 
-    def _headers(self, event: events.RequestReceived | events.ResponseReceived | events.TrailersReceived) -> None:
-        stream, headers = event.stream_id, event.headers
-        ended = event.stream_ended is not None
-        if isinstance(event, events.RequestReceived):
+    def _read(self, data: bytes) -> None:
+        if self._part:
+            data = self._part + data
+        at, length = 0, len(data)
+        while length - at >= frames.HEAD_BYTES and not self._broken:
+            size = int.from_bytes(data[at : at + 3], "big")
+            if size > frames.LONGEST:
+                raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "a frame of more bytes than were offered")
+            begin = at + frames.HEAD_BYTES
+            if begin + size > length:
+                break
+            stream = int.from_bytes(data[at + 5 : begin], "big") & LAST_ID
+            self._frame(data[at + 3], data[at + 4], stream, data[begin : begin + size])
+            at = begin + size
+        self._part = data[at:]
+
+    def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if self._block_stream and (kind != frames.CONTINUATION or stream != self._block_stream):
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a frame among those of one block of headers")
+        if kind == frames.DATA:
+            self._data(stream, flags, payload)
+        elif kind == frames.HEADERS:
+            self._look_at(stream)
+            self._block_stream, self._block_ends = stream, bool(flags & frames.END_STREAM)
+            self._more_headers(flags, frames.unpadded(flags, payload))
+        elif kind == frames.CONTINUATION:
+            if not self._block_stream:
+                raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a continuation of nothing")
+            self._more_headers(flags, payload)
+        elif kind == frames.WINDOW_UPDATE:
+            self._opened(stream, payload)
+        elif kind == frames.RST_STREAM:
+            self._ended(stream, payload)
+        elif kind in (frames.SETTINGS, frames.PING, frames.GOAWAY):
+            self._control(kind, flags, stream, payload)
+        elif kind == frames.PUSH_PROMISE:
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a push that nothing allowed")
+
+    def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        """A frame that is about the whole connection."""
+        size = len(payload)
+        if stream:
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a frame of the connection on a stream")
+        if (kind == frames.PING and size != 8) or (kind == frames.GOAWAY and size < 8):
+            raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "a ping or a goodbye of the wrong size")
+        if kind == frames.GOAWAY:
+            self.said_goodbye(int.from_bytes(payload[:4], "big") & LAST_ID)
+        elif kind == frames.SETTINGS:
+            self._settings(flags, payload)
+        elif flags & frames.ACK:
+            self._answered_ping = True
+        else:
+            self._made.append(frames.frame(frames.PING, frames.ACK, 0, payload))
+
+    def _look_at(self, stream: int) -> None:
+        """Look at the number of a stream that headers come for."""
+        if stream % 2 == 0 or (self._client and stream > self.highest_stream):
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "headers of a stream that cannot be")
+
+    def _known(self, stream: int) -> None:
+        """Look at the number of a stream that something comes for."""
+        if stream % 2 == 0 or stream > self.highest_stream:
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a frame of a stream that was not begun")
+
+    def _more_headers(self, flags: int, piece: bytes) -> None:
+        self._block += piece
+        if len(self._block) > MAX_LIST_BYTES:
+            raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "headers are too long")
+        if flags & frames.END_HEADERS:
+            stream, self._block_stream = self._block_stream, 0
+            block, self._block = self._block, b""
+            self._headers(stream, block, ended=self._block_ends)
+
+    def _headers(self, stream: int, block: bytes, *, ended: bool) -> None:
+        state = self._states.get(stream)
+        new = stream > self.highest_stream
+        kind = REQUEST if new else ANSWER if self._client and (state is None or not state.answered) else TRAILERS
+        headers = self._blocks.decode(block, kind)  # those of closed streams too: they change the table
+        if new:
+            self.highest_stream = stream
+            state = self._states[stream] = StreamState(self._peer_stream_window, self._stream_window)
+            if len(self._states) > self._max_streams:
+                self.reset(stream, ErrorCode.REFUSED_STREAM)
+                return
+        if state is None:
+            return
+        if headers is None or state.received_all or (kind == TRAILERS and not ended):
+            self._fail(stream, ErrorCode.PROTOCOL_ERROR)
+            return
+        if kind == ANSWER:
+            if headers[0][1][:1] == b"1" and not ended:
+                return  # more headers follow: this is not yet the answer
+            state.answered = True
+        if ended:
+            self._close_half(stream, state, sent=False)
+        if new:
             self.began(stream, headers, ended=ended)
         elif stream in self.streams:
             self.streams[stream].headers(headers, ended=ended)
 
-    def _data(self, event: events.DataReceived) -> None:
-        stream, counted = event.stream_id, event.flow_controlled_length
+    def _data(self, stream: int, flags: int, payload: bytes) -> None:
+        self._known(stream)
+        counted = len(payload)
+        self._receive_window -= counted
+        if self._receive_window < 0:
+            raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "more bytes than the connection's window")
+        piece = frames.unpadded(flags & frames.PADDED, payload)
+        state = self._states.get(stream)
+        if state is None:
+            self._give_back(counted)
+            return
+        state.receive_window -= counted
+        if state.received_all or state.receive_window < 0 or (self._client and not state.answered):
+            self._give_back(counted)
+            self._fail(stream, ErrorCode.FLOW_CONTROL_ERROR if state.receive_window < 0 else ErrorCode.STREAM_CLOSED)
+            return
+        ended = bool(flags & frames.END_STREAM)
+        if ended:
+            self._close_half(stream, state, sent=False)
         taker = self.streams.get(stream)
         if taker is None:
             self.acknowledge(stream, counted)
             return
-        taker.data(event.data, counted)
-        if event.stream_ended is not None:
+        taker.data(piece, counted)
+        if ended:
             taker.ended()
 
-    def _reset(self, event: events.StreamReset) -> None:
-        taker = self.streams.pop(event.stream_id, None)
-        self._drop(event.stream_id)
-        if taker is not None:
-            taker.reset(int(event.error_code or 0))
-
-    def _window(self, event: events.WindowUpdated) -> None:
-        if event.stream_id:
-            self._pump(event.stream_id)
-        else:
-            self._pump_all()
-
-    # Sending. Each call is followed by a flush at the end of the event that led to it.
-
-    def send_headers(self, stream: int, headers: Headers, *, end: bool, on_sent: Callable[[int], None]) -> None:
-        """Begin a stream, or answer one. `on_sent` is called with what `send` was given once the piece is sent."""
-        try:
-            self.h2.send_headers(stream, headers, end_stream=end)
-        except StreamClosedError:
-            return  # the other side's reset is among the events that follow
-        if not end:
-            self._outgoing[stream] = _Outgoing(on_sent)
-
-    def send(self, stream: int, piece: bytes, counted: int) -> None:
-        """Send bytes as the other side's windows allow."""
-        if stream in self._outgoing:
-            self._outgoing[stream].pieces.append((piece, counted))
-            self._pump(stream)
-
-    def finish(self, stream: int, trailers: Headers) -> None:
-        """End this side of a stream after all that is to be sent, with trailers or without."""
-        if stream in self._outgoing:
-            self._outgoing[stream].end = True
-            self._outgoing[stream].trailers = trailers
-            self._pump(stream)
-
-    def sends_on(self, stream: int) -> bool:
-        """Whether something of this side is still to be sent, trailers included."""
-        return stream in self._outgoing
-
-    def acknowledge(self, stream: int, counted: int) -> None:
-        """Bytes of a stream were passed on: its sender may send more."""
-        if counted and self.transport is not None:
-            self.h2.acknowledge_received_data(counted, stream)
-
-    def reset(self, stream: int, code: ErrorCodes) -> None:
-        """End a stream at once, unless it has ended."""
-        self.streams.pop(stream, None)
+    def _ended(self, stream: int, payload: bytes) -> None:
+        self._known(stream)
+        if len(payload) != 4:
+            raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "an end of a stream of the wrong size")
+        if self._states.pop(stream, None) is not None:
+            self.cancelled()
+        taker = self.streams.pop(stream, None)
         self._drop(stream)
-        if self.transport is not None:
-            try:
-                self.h2.reset_stream(stream, code)
-            except H2Error:
-                return  # it has ended, or the connection is closing
+        if taker is not None:
+            taker.reset(int.from_bytes(payload, "big"))
 
-    def _drop(self, stream: int) -> None:
-        """Send nothing more of a stream. What is left counts as passed on: the windows of its sender are for others."""
-        out = self._outgoing.pop(stream, None)
-        for _, counted in out.pieces if out is not None else ():
-            assert out is not None
-            out.on_sent(counted)
+    def _fail(self, stream: int, code: ErrorCode) -> None:
+        """End a stream whose other side broke the protocol."""
+        taker = self.streams.pop(stream, None)
+        self.reset(stream, code)
+        if taker is not None:
+            taker.reset(code)
 
-    def settle(self, stream: int) -> None:
-        """Count what waits on a stream as passed on: its sender is done, and that one's windows are for others."""
-        if (out := self._outgoing.get(stream)) is not None:
-            waiting = sum(counted for _, counted in out.pieces)
-            out.pieces = deque((piece, 0) for piece, _ in out.pieces)
-            out.on_sent(waiting)
-
-    def flush(self) -> None:
-        """Write the frames that were made."""
-        frames = self.h2.data_to_send()
-        if frames and self.transport is not None and not self.transport.is_closing():
-            self.transport.write(frames)
-
-    def close(self) -> None:
-        """Close the connection after what was written."""
-        if self.transport is not None:
-            self.transport.close()
-
-    def _pump_all(self) -> None:
-        for stream in list(self._outgoing):
-            self._pump(stream)
-
-    def _pump(self, stream: int) -> None:
-        out = self._outgoing.get(stream)
-        if out is None or self.transport is None:
+    def _opened(self, stream: int, payload: bytes) -> None:
+        if len(payload) != 4:
+            raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "a window of the wrong size")
+        more = int.from_bytes(payload, "big") & LAST_ID
+        if not stream:
+            self._send_window += more
+            if not more or self._send_window > LAST_ID:
+                raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "a window that cannot be")
+            self._pump_all()
             return
-        try:
-            self._send_now(stream, out)
-        except StreamClosedError:
-            self._drop(stream)  # as above
-
-    def _send_now(self, stream: int, out: _Outgoing) -> None:
-        while out.pieces and self.writable:
-            piece, counted = out.pieces[0]
-            room = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)
-            if piece and room <= 0:
-                return
-            self.h2.send_data(stream, piece[:room])
-            if len(piece) > room:
-                out.pieces[0] = piece[room:], counted
-                continue
-            out.pieces.popleft()
-            out.on_sent(counted)
-        if out.end and not out.pieces:
-            del self._outgoing[stream]
-            if out.trailers:
-                self.h2.send_headers(stream, out.trailers, end_stream=True)
+        self._known(stream)
+        if (state := self._states.get(stream)) is not None:
+            state.send_window += more
+            if not more or state.send_window > LAST_ID:
+                self._fail(stream, ErrorCode.FLOW_CONTROL_ERROR)
             else:
-                self.h2.end_stream(stream)
+                self._pump(stream)
 
+    def _settings(self, flags: int, payload: bytes) -> None:
+        if len(payload) % 6 or (flags & frames.ACK and payload):
+            raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "settings of the wrong size")
+        if flags & frames.ACK:
+            return
+        for at in range(0, len(payload), 6):
+            name, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
+            if name == frames.INITIAL_WINDOW_SIZE:
+                self._resize(value)
+            elif name == frames.MAX_CONCURRENT_STREAMS:
+                self.peer_max_streams = value
+            elif name == frames.HEADER_TABLE_SIZE:
+                self._blocks.limit_table(value)
+            elif name == frames.MAX_FRAME_SIZE:
+                if not frames.LONGEST <= value < 1 << 24:
+                    raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a frame size that cannot be")
+                self._longest = value
+        self._made.append(frames.frame(frames.SETTINGS, frames.ACK, 0, b""))
+        self._pump_all()
 
-def goaway(last: int) -> bytes:
-    """A GOAWAY frame without an error. h2 sends one only to end a connection at once, with its streams."""
-    return b"\x00\x00\x08\x07\x00\x00\x00\x00\x00" + last.to_bytes(4) + b"\x00\x00\x00\x00"
+    def _resize(self, window: int) -> None:
+        """The other side's windows of streams, those that are open included, have this size."""
+        more, self._peer_stream_window = window - self._peer_stream_window, window
+        for state in self._states.values():
+            state.send_window += more
+            if window > LAST_ID or state.send_window > LAST_ID:
+                raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "a window that cannot be")

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
-from h2.errors import ErrorCodes
-
-from router.dataplane.grpc.http2 import Http2Connection, StreamEvents
+from router.dataplane.grpc.frames import ErrorCode
+from router.dataplane.grpc.http2 import Http2Connection
 from router.dataplane.grpc.status import Headers
+from router.dataplane.grpc.streams import StreamEvents
 
 MOST_STREAMS: Final = 100
 """Calls on one connection, where the pod allows as many; the next ones get another connection."""
@@ -26,11 +26,9 @@ ANSWER_S: Final = 20.0
 class PodConnection(Http2Connection):
     """One connection to a pod."""
 
-    window = MOST_STREAMS << 16
-    """A window for each of its calls: those of clients that do not read leave room for the others."""
-
     def __init__(self, on_lost: Callable[[PodConnection], None]) -> None:
-        super().__init__(client=True)
+        # A window for each of its calls: those of clients that do not read leave room for the others.
+        super().__init__(client=True, window=MOST_STREAMS << 16)
         self._on_lost = on_lost
         self._leaving = False
         self._timer: asyncio.TimerHandle | None = None
@@ -49,7 +47,7 @@ class PodConnection(Http2Connection):
         if not self.streams or self.transport is None:
             self.close()
             return
-        self.h2.ping(b"presence")
+        self.ping(b"presence")
         self.flush()
         self._set_timer(ANSWER_S, self.transport.abort)
 
@@ -63,12 +61,11 @@ class PodConnection(Http2Connection):
         """Whether it takes another call."""
         if self._leaving or self.transport is None or self.transport.is_closing():
             return False
-        most = min(MOST_STREAMS, self.h2.remote_settings.max_concurrent_streams)
-        return self.h2.open_outbound_streams < most and self.h2.highest_outbound_stream_id < 1 << 30
+        return len(self._states) < min(MOST_STREAMS, self.peer_max_streams) and self.highest_stream < 1 << 30
 
     def open(self, taker: StreamEvents, headers: Headers, on_sent: Callable[[int], None]) -> int:
-        """Begin a call; returns its stream. Raises H2Error."""
-        stream = self.h2.get_next_available_stream_id()
+        """Begin a call; returns its stream."""
+        stream = self.begin_stream()
         self.send_headers(stream, headers, end=False, on_sent=on_sent)
         self.streams[stream] = taker
         return stream
@@ -85,7 +82,7 @@ class PodConnection(Http2Connection):
         self._on_lost(self)
         super().connection_lost(exc)
 
-    def reset(self, stream: int, code: ErrorCodes) -> None:
+    def reset(self, stream: int, code: ErrorCode) -> None:
         """End a call."""
         super().reset(stream, code)
         self.close_if_idle()
@@ -101,7 +98,7 @@ class PodConnection(Http2Connection):
         self._leaving = True
         for stream in [stream for stream in self.streams if stream > last]:
             self._drop(stream)
-            self.streams.pop(stream).reset(ErrorCodes.REFUSED_STREAM)
+            self.streams.pop(stream).reset(ErrorCode.REFUSED_STREAM)
 
 
 Dial = Callable[[Callable[[], asyncio.Protocol], str, str], Awaitable[None]]
@@ -129,7 +126,8 @@ class PodConnections:
                 if (found := self.ready(pool, address)) is not None:
                     return found
                 made = PodConnection(lambda lost: self._lost(key, lost))
-                await self._dial(lambda: made, address, pool)
+                protocol = cast(asyncio.Protocol, made)  # by its methods
+                await self._dial(lambda: protocol, address, pool)
         except ValueError as error:
             raise OSError(str(error)) from None
         finally:

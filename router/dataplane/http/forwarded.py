@@ -37,6 +37,8 @@ class TrustedProxies:
 
     def trusts(self, address: str) -> bool:
         """Whether this peer is a proxy whose headers count."""
+        if not self._networks:
+            return False
         try:
             found = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:

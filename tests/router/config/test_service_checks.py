@@ -110,5 +110,5 @@ def test_a_policy_that_weighs_prompts_is_a_warning() -> None:
 def test_grpc_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service_checks, "find_spec", lambda name: None)
     assert [(at, text) for at, _, text in found(pool("g", kind="grpc"))] == [
-        ("pools[0].kind", "gRPC needs the package h2; run: pip install 'turnout[grpc]'")
+        ("pools[0].kind", "gRPC needs the package hpack; run: pip install 'turnout[grpc]'")
     ]

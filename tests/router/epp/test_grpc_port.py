@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 import pytest
 
-from router.dataplane.grpc.client import PREFACE
+from router.dataplane.grpc.http2 import PREFACE
 from router.epp.grpc_port import MAX_MESSAGE, CallHandler, GrpcConnection, ServerCall
 from tests.fakes.waiting import DEADLINE_S
 
@@ -51,7 +51,9 @@ def serve(talk: Talk) -> None:
             return Echo(call, seen) if path == "/echo" else None
 
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: GrpcConnection(begin, connections), "127.0.0.1", 0)
+        server = await loop.create_server(
+            lambda: cast(asyncio.Protocol, GrpcConnection(begin, connections)), "127.0.0.1", 0
+        )
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as channel:
             await talk(channel, seen, connections)
         for connection in list(connections):

@@ -7,8 +7,9 @@ from h2 import events
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from router.dataplane.grpc.client import CANCELS, LAST_WORDS_S, PREFACE
-from router.dataplane.grpc.http2 import LAST_ID, goaway
+from router.dataplane.grpc.client import CANCELS, LAST_WORDS_S
+from router.dataplane.grpc.frames import LAST_ID, goaway
+from router.dataplane.grpc.http2 import PREFACE
 from router.lifecycle import Phase
 from router.settings import Limits, Timeouts
 from tests.fakes.grpc_rig import GrpcPeerClient, GrpcRig, echo
@@ -138,3 +139,26 @@ def test_a_connection_ends_after_its_last_call_though_the_client_is_silent(takes
         for _ in range(3):
             passes(rig, Timeouts().client_keepalive_s + 5)
         assert client.end.fate
+
+
+def test_an_answer_that_is_not_read_ends_as_over_http_1() -> None:
+    with GrpcRig(pods=1, timeouts=Timeouts(client_write_s=7.0, client_keepalive_s=0.0)) as rig:
+        client = rig.caller()
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 10})
+        client.sends()
+        read, unread = client.call(b"x"), client.call(b"x")
+        pod = rig.pod()
+        for asked in pod.asked():
+            pod.answers(asked, b"y" * 25, end=False)
+        client.reads(acknowledge=False)
+        for _ in range(2):
+            passes(rig, 5.0)
+            client.h2.increment_flow_control_window(5, read)
+            client.sends()
+        client.reads(acknowledge=False)
+        assert [event.stream_id for event in client.seen if isinstance(event, events.StreamReset)] == [unread]
+        assert {event.stream_id for event in pod.all(events.StreamReset)} == {pod.asked()[1]}
+        assert len(rig.port.calls) == 1
+        passes(rig, 8.0)
+        assert (len(rig.port.calls), rig.inflight) == (0, 0)
+        assert client.end.fate == ""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from hyperframe.frame import Frame, GoAwayFrame
+from hpack import Encoder
 
-from router.dataplane.grpc.client import PREFACE
-from router.dataplane.grpc.http2 import Http2Connection, goaway
+from router.dataplane.grpc import frames
+from router.dataplane.grpc.frames import ErrorCode, frame, header_frames, rst_stream, window_update
+from router.dataplane.grpc.http2 import PREFACE, Http2Connection
 from router.dataplane.grpc.status import Headers
 from tests.fakes.memory_transport import Transport, Wire
 
@@ -47,7 +48,6 @@ class Server(Http2Connection):
         self.takers: dict[int, Taker] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.h2.receive_data(PREFACE)
         super().connection_made(transport)
 
     def began(self, stream: int, headers: Headers, *, ended: bool) -> None:
@@ -60,7 +60,7 @@ Connected = tuple[Wire, Server, Transport, H2Connection]
 @pytest.fixture
 def connected() -> Iterator[Connected]:
     wire, server = Wire(), Server()
-    transport = Transport(wire.loop, server)
+    transport = Transport(wire.loop, cast(asyncio.Protocol, server))
     wire.do(lambda: server.connection_made(transport))
     far = H2Connection(H2Configuration(client_side=True, header_encoding=False))
     far.initiate_connection()
@@ -136,13 +136,6 @@ def test_a_frame_that_is_too_long_is_refused_before_it_has_come(connected: Conne
     assert (transport.ending, server.streams) == ("closed", {})
 
 
-def test_the_goodbye_is_a_frame_that_others_read() -> None:
-    frame, length = Frame.parse_frame_header(memoryview(goaway(7)[:9]))
-    frame.parse_body(memoryview(goaway(7)[9:]))
-    assert isinstance(frame, GoAwayFrame)
-    assert (length, frame.last_stream_id, frame.error_code) == (8, 7, 0)
-
-
 def test_a_stream_that_is_cancelled_by_the_bytes_that_let_it_go_on_ends_alone(connected: Connected) -> None:
     wire, server, transport, far = connected
     for stream in (1, 3):
@@ -178,3 +171,118 @@ def test_an_answer_to_a_stream_that_was_cancelled_meanwhile_is_dropped(connected
     server.began = refuse  # type: ignore[method-assign]
     wire.do(lambda: transport.deliver(far.data_to_send()))
     assert (server.takers[1].seen, transport.ending) == ([("reset", 0)], "")
+
+
+def begins(stream: int, headers: Headers = HEAD) -> bytes:
+    """A request, which leaves no trace in the compression."""
+    return header_frames(stream, Encoder().encode([(*each, True) for each in headers]), 16384, end=False)
+
+
+def settings(name: int, value: int) -> bytes:
+    return frame(frames.SETTINGS, 0, 0, name.to_bytes(2) + value.to_bytes(4))
+
+
+BREAKS = {
+    "data of no stream": (frame(frames.DATA, 0, 5, b"x"), ErrorCode.PROTOCOL_ERROR),
+    "data of stream 0": (frame(frames.DATA, 0, 0, b"x"), ErrorCode.PROTOCOL_ERROR),
+    "an even stream": (begins(2), ErrorCode.PROTOCOL_ERROR),
+    "headers of stream 0": (begins(0), ErrorCode.PROTOCOL_ERROR),
+    "a reset of no stream": (rst_stream(7, 0), ErrorCode.PROTOCOL_ERROR),
+    "a window of no stream": (window_update(7, 1), ErrorCode.PROTOCOL_ERROR),
+    "a push": (frame(frames.PUSH_PROMISE, 4, 1, b"abcd"), ErrorCode.PROTOCOL_ERROR),
+    "a continuation of nothing": (frame(frames.CONTINUATION, 4, 1, b""), ErrorCode.PROTOCOL_ERROR),
+    "a frame between headers": (frame(frames.HEADERS, 0, 3, b"") + window_update(0, 1), ErrorCode.PROTOCOL_ERROR),
+    "endless headers": (
+        frame(frames.HEADERS, 0, 3, b"") + frame(frames.CONTINUATION, 0, 3, b"x" * 16384) * 5,
+        ErrorCode.ENHANCE_YOUR_CALM,
+    ),
+    "settings on a stream": (frame(frames.SETTINGS, 0, 1, b""), ErrorCode.PROTOCOL_ERROR),
+    "short settings": (frame(frames.SETTINGS, 0, 0, b"abc"), ErrorCode.FRAME_SIZE_ERROR),
+    "a frame size too small": (settings(frames.MAX_FRAME_SIZE, 100), ErrorCode.PROTOCOL_ERROR),
+    "a first window too large": (settings(frames.INITIAL_WINDOW_SIZE, 1 << 31), ErrorCode.FLOW_CONTROL_ERROR),
+    "a window too large": (window_update(0, frames.LAST_ID), ErrorCode.FLOW_CONTROL_ERROR),
+    "no more window": (window_update(0, 0), ErrorCode.FLOW_CONTROL_ERROR),
+    "a short window": (frame(frames.WINDOW_UPDATE, 0, 0, b"a"), ErrorCode.FRAME_SIZE_ERROR),
+    "a short reset": (frame(frames.RST_STREAM, 0, 1, b"a"), ErrorCode.FRAME_SIZE_ERROR),
+    "a short ping": (frame(frames.PING, 0, 0, b"a"), ErrorCode.FRAME_SIZE_ERROR),
+    "a short goodbye": (frame(frames.GOAWAY, 0, 0, b"a"), ErrorCode.FRAME_SIZE_ERROR),
+    "more than the connection's window": (
+        begins(3) + frame(frames.DATA, 0, 1, b"x" * 16384) * 80,
+        ErrorCode.FLOW_CONTROL_ERROR,
+    ),
+    "bad compression": (frame(frames.HEADERS, 4, 3, b"\x80"), ErrorCode.COMPRESSION_ERROR),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_what_breaks_the_protocol_ends_the_connection_and_says_why(connected: Connected, name: str) -> None:
+    wire, server, transport, far = connected
+    sent, code = BREAKS[name]
+    server._window = 1 << 30  # nothing is given back
+    wire.do(lambda: transport.deliver(far.data_to_send() + begins(1)))
+    del transport.sent[:]
+    wire.do(lambda: transport.deliver(sent + begins(9)))
+    assert transport.ending == "closed"
+    assert bytes(transport.sent).endswith(frames.goaway(server.highest_stream, code))
+    assert 9 not in server.takers, "nothing is read after it"
+
+
+ENDS = {
+    "more than its window": (frame(frames.DATA, 0, 1, b"x" * 16384) * 5, ErrorCode.FLOW_CONTROL_ERROR),
+    "data after its end": (
+        frame(frames.DATA, frames.END_STREAM, 1, b"") + frame(frames.DATA, 0, 1, b"x"),
+        ErrorCode.STREAM_CLOSED,
+    ),
+    "headers that are not its last": (begins(1, [(b"a", b"b")]), ErrorCode.PROTOCOL_ERROR),
+    "a window too large": (window_update(1, frames.LAST_ID), ErrorCode.FLOW_CONTROL_ERROR),
+    "no more window": (window_update(1, 0), ErrorCode.FLOW_CONTROL_ERROR),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_breaks_a_stream_ends_it_alone(connected: Connected, name: str) -> None:
+    wire, server, transport, far = connected
+    sent, code = ENDS[name]
+    wire.do(lambda: transport.deliver(far.data_to_send() + begins(1) + begins(3)))
+    del transport.sent[:]
+    wire.do(lambda: transport.deliver(sent + frame(frames.DATA, 0, 3, b"on")))
+    assert rst_stream(1, code) in bytes(transport.sent)
+    assert server.takers[1].seen[-1] == ("reset", code)
+    assert (server.takers[3].seen, transport.ending) == ([(b"on", 2)], "")
+
+
+def test_a_request_that_is_none_is_refused_alone_and_so_is_one_too_many(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    wire.do(lambda: transport.deliver(far.data_to_send() + begins(1, HEAD[1:])))
+    assert rst_stream(1, ErrorCode.PROTOCOL_ERROR) in bytes(transport.sent)
+    wire.do(lambda: transport.deliver(b"".join(begins(3 + 2 * number) for number in range(101))))
+    assert (len(server.takers), transport.ending) == (100, "")
+    assert bytes(transport.sent).endswith(rst_stream(203, ErrorCode.REFUSED_STREAM))
+
+
+def test_frames_of_streams_that_are_over_change_nothing(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    wire.do(lambda: transport.deliver(far.data_to_send() + begins(1) + rst_stream(1, 8)))
+    late = [frame(frames.DATA, 0, 1, b"x"), window_update(1, 5), rst_stream(1, 8), begins(1), frame(99, 0, 1, b"?")]
+    wire.do(lambda: transport.deliver(b"".join([*late, begins(3)])))
+    assert (server.takers[1].seen, sorted(server.takers), transport.ending) == ([("reset", 8)], [1, 3], "")
+
+
+def test_a_ping_is_answered_and_headers_may_come_in_any_pieces(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    head = begins(1)[9:]
+    sent = far.data_to_send() + frame(frames.PING, 0, 0, b"12345678") + frame(frames.HEADERS, 1, 1, head[:5])
+    sent += frame(frames.CONTINUATION, 0, 1, head[5:6]) + frame(frames.CONTINUATION, 4, 1, head[6:])
+    for at in range(len(sent)):
+        wire.do(lambda at=at: transport.deliver(sent[at : at + 1]))  # type: ignore[misc]
+    assert frame(frames.PING, frames.ACK, 0, b"12345678") in bytes(transport.sent)
+    assert list(server.takers) == [1]
+
+
+def test_streams_that_come_with_the_answer_to_a_ping_are_begun_before_it_counts(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    seen: list[int] = []
+    server.pinged = lambda: seen.append(server.highest_stream)  # type: ignore[method-assign]
+    answer = frame(frames.PING, frames.ACK, 0, b"12345678")
+    wire.do(lambda: transport.deliver(far.data_to_send() + begins(1) + answer + begins(3)))
+    assert seen == [3]

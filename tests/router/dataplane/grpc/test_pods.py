@@ -6,7 +6,7 @@ from h2 import events
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
-from router.dataplane.grpc.http2 import LAST_ID, goaway
+from router.dataplane.grpc.frames import LAST_ID, goaway
 from tests.fakes.grpc_rig import GrpcRig
 
 

@@ -1,0 +1,95 @@
+"""Blocks of headers between two sides, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hpack import Encoder, NeverIndexedHeaderTuple
+from hpack.hpack import Decoder
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.dataplane.grpc.frames import ConnectionBroken, ErrorCode
+from router.dataplane.grpc.header_blocks import ANSWER, REQUEST, TRAILERS, HeaderBlocks, allowed
+from router.dataplane.grpc.status import Headers
+
+CALL = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a.B/C"), (b"te", b"trailers")]
+HEADS = st.lists(
+    st.tuples(
+        st.sampled_from([b"x-a", b"x-b", b"authorization", b"accept"]), st.sampled_from([b"", b"1", b"2" * 900, b"3"])
+    ),
+    max_size=6,
+)
+
+
+@given(st.lists(HEADS, max_size=30), st.lists(st.sampled_from([0, 100, 4096]), min_size=30, max_size=30))
+def test_what_one_side_writes_the_other_reads_however_often_and_with_any_table(
+    every: list[Headers], sizes: list[int]
+) -> None:
+    here, there = HeaderBlocks(), HeaderBlocks()
+    for headers, size in zip(every, sizes, strict=False):
+        here.limit_table(size)
+        for _ in range(3):
+            assert there.decode(here.encode(headers), TRAILERS) == headers
+
+
+@given(st.lists(HEADS, max_size=30), st.lists(st.booleans(), min_size=200, max_size=200))
+def test_blocks_that_are_known_are_read_as_by_hpack(every: list[Headers], indexed: list[bool]) -> None:
+    encoder, plain, blocks, choice = Encoder(), Decoder(), HeaderBlocks(), iter(indexed)
+    for headers in every * 2:
+        sent = [pair if next(choice, True) else NeverIndexedHeaderTuple(*pair) for pair in headers]
+        block = encoder.encode(sent)
+        assert blocks.decode(block, TRAILERS) == [(bytes(n), bytes(v)) for n, v in plain.decode(block, raw=True)]
+
+
+def test_a_key_is_never_put_into_a_table() -> None:
+    there = Decoder()
+    (pair,) = there.decode(HeaderBlocks().encode([(b"authorization", b"Bearer a")]), raw=True)
+    assert isinstance(pair, NeverIndexedHeaderTuple)
+    assert not there.header_table.dynamic_entries
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers", "good"),
+    [
+        (REQUEST, CALL, True),
+        (REQUEST, [*CALL[:3], (b":authority", b"a")], True),
+        (REQUEST, CALL[1:], False),
+        (REQUEST, [CALL[0], *CALL], False),
+        (REQUEST, [*CALL, (b":authority", b"after")], False),
+        (REQUEST, [*CALL[:2], (b":path", b"")], False),
+        (REQUEST, [*CALL, (b"X-Upper", b"a")], False),
+        (REQUEST, [*CALL, (b"x\r\ny", b"a")], False),
+        (REQUEST, [*CALL, (b"", b"a")], False),
+        (REQUEST, [*CALL, (b"x", b"a\r\nhost: b")], False),
+        (REQUEST, [*CALL, (b"x", b"a\0")], False),
+        (REQUEST, [*CALL, (b"x", b" a")], False),
+        (REQUEST, [*CALL, (b"x", b"a\t")], False),
+        (REQUEST, [*CALL, (b"x", b"a b\xc3\xa9")], True),
+        (REQUEST, [*CALL, (b"connection", b"close")], False),
+        (REQUEST, [*CALL, (b"transfer-encoding", b"chunked")], False),
+        (REQUEST, [*CALL[:3], (b"te", b"gzip")], False),
+        (ANSWER, [(b":status", b"200")], True),
+        (ANSWER, [(b":status", b"200"), (b":path", b"/")], False),
+        (ANSWER, [(b"grpc-status", b"0")], False),
+        (TRAILERS, [(b"grpc-status", b"0")], True),
+        (TRAILERS, [(b":status", b"200")], False),
+    ],
+)
+def test_headers_are_allowed_where_they_stand(kind: int, headers: Headers, good: bool) -> None:
+    assert allowed(headers, kind) is good
+    assert (HeaderBlocks().decode(Encoder().encode(headers), kind) is not None) is good
+
+
+@pytest.mark.parametrize(
+    ("block", "code"),
+    [
+        (b"\xff\xff\xff", ErrorCode.COMPRESSION_ERROR),
+        (b"\x80", ErrorCode.COMPRESSION_ERROR),
+        (b"\x3f\xff\xff\x7f", ErrorCode.COMPRESSION_ERROR),
+        (Encoder().encode([(b"x", b"y" * 70_000)]), ErrorCode.ENHANCE_YOUR_CALM),
+    ],
+)
+def test_a_block_that_cannot_be_read_breaks_the_connection(block: bytes, code: ErrorCode) -> None:
+    with pytest.raises(ConnectionBroken) as broken:
+        HeaderBlocks().decode(block, REQUEST)
+    assert broken.value.code is code
