@@ -31,11 +31,12 @@ def create(settings: Settings, spare: int) -> Replica:
     """A picker that names `spare` endpoints after the first. Raises what a wrong setting raises."""
     settings = as_picker(settings)
     streams: dict[int, Picked] = {}
-    parts = build(settings, dial=PodWires(streams).dial)
+    parts = build(settings, dial=PodWires(streams).dial, picker=True)
     parts.network.write_batcher.active = ()  # no socket: what is written at once is read in the same turn
     gateway, listener = parts.dataplane.gateway, parts.dataplane.listener
     picker = PickerParts(gateway, listener, parts.state.view, parts.core.clock, spare)
-    return Replica(parts, front=PickerServer(picker, settings, parts.core.lifecycle, streams))
+    port = parts.ports.inference
+    return Replica(parts, front=PickerServer(picker, port, settings.timeouts, parts.core.lifecycle, streams))
 
 
 def serve(settings: Settings, spare: int) -> int:

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from itertools import count
-from typing import Final
+from typing import Final, cast
 
-from router.address import ListenAddress
+from router.address import ListenAddress, bind
 from router.dataplane.grpc.status import Status
 from router.epp.call import PickerCall, PickerParts
 from router.epp.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse, ProcessingRequest, ProcessingResponse
@@ -19,10 +18,17 @@ from router.epp.messages import subset_of
 from router.epp.stream import ExtProcStream
 from router.epp.wires import Picked
 from router.lifecycle import Lifecycle
-from router.settings import Settings
+from router.ports.acceptor import Acceptor, PortOptions
+from router.settings import Timeouts
 
 EXT_PROC: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
 SERVING, NOT_SERVING = 1, 2
+
+HANDSHAKE_S: Final = 60.0
+"""Seconds for a handshake where `timeouts.client_header_s` is off; to take the last bytes where `client_write_s` is."""
+
+BACKLOG: Final = 1024
+"""Connections that wait to be accepted."""
 
 _READINESS: Final = frozenset(("", "readiness", EXT_PROC))
 _LIVENESS: Final = "liveness"
@@ -36,39 +42,80 @@ class PickerServer:
     """What a replica opens in place of its inference port."""
 
     def __init__(
-        self, parts: PickerParts, settings: Settings, lifecycle: Lifecycle, streams: dict[int, Picked]
+        self,
+        parts: PickerParts,
+        port: PortOptions,
+        timeouts: Timeouts,
+        lifecycle: Lifecycle,
+        streams: dict[int, Picked],
     ) -> None:
         """`streams` gets every open stream, by its number, for `PodWires`."""
         self.parts = parts
         self.streams = streams
         self.numbers = count(1)
-        self._settings = settings
         self._lifecycle = lifecycle
         self._server: asyncio.Server | None = None
         self._connections: set[GrpcConnection] = set()
+        before_s, after_s = timeouts.client_header_s or HANDSHAKE_S, timeouts.client_write_s or HANDSHAKE_S
+        self._acceptor = None if port.plain else Acceptor(port, self, before_s, after_s)
+        if port.tls is not None:
+            port.tls.on_clients_changed = self._retire
 
     async def start(self, listen: ListenAddress) -> int:
         """Listen; returns the port. Raises OSError when it is in use."""
-        loop = asyncio.get_running_loop()
-        tls = _tls(self._settings)
-        self._server = await loop.create_server(
-            lambda: GrpcConnection(self._open, self._connections), listen.host or None, listen.port, ssl=tls
-        )
-        return int(self._server.sockets[0].getsockname()[1])
+        bound = bind(listen._replace(host=listen.host or "0.0.0.0"))
+        port = int(bound.getsockname()[1])
+        if self._acceptor is not None:
+            self._acceptor.start(bound, BACKLOG)
+        else:
+            loop = asyncio.get_running_loop()
+            self._server = await loop.create_server(lambda: self.protocol(""), sock=bound, backlog=BACKLOG)
+        return port
 
     def stop_accepting(self) -> None:
         """Take no new connections, and have Envoy open no more streams on the others. Streams that are open go on."""
         if self._server is not None:
             self._server.close()
+        if self._acceptor is not None:
+            self._acceptor.close()
+        self._retire()
+
+    def _retire(self) -> None:
         for connection in self._connections:
             connection.go_away()
 
     async def stop(self) -> None:
         """End every stream."""
-        if self._server is not None:
-            self._server.close()
+        self.stop_accepting()
+        if self._acceptor is not None:
+            self._acceptor.abort()
         for connection in list(self._connections):
             connection.end()
+
+    # As an `Acceptance`. Its clients are proxies: there is no limit for them.
+
+    def room(self) -> bool:
+        """See `Acceptance`."""
+        return True
+
+    def counted_for(self, peer: str) -> str:
+        """See `Acceptance`."""
+        return peer
+
+    def crowded(self, _client: str, _silent: int) -> bool:
+        """See `Acceptance`."""
+        return False
+
+    def protocol(self, _peer: str) -> asyncio.BaseProtocol:
+        """See `Acceptance`."""
+        return cast(asyncio.BaseProtocol, GrpcConnection(self._open, self._connections))
+
+    def given_up(self, protocol: asyncio.BaseProtocol) -> None:
+        """See `Acceptance`."""
+
+    def not_tls(self, _peer: str) -> bytes:
+        """See `Acceptance`. In HTTP/2 there is nothing to say before its settings."""
+        return b""
 
     def _open(self, path: str, call: ServerCall, peer: str) -> CallHandler | None:
         if path == _PROCESS:
@@ -148,14 +195,3 @@ class _Check:
 
     def lost(self) -> None:
         """See `CallHandler`."""
-
-
-def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls.client_ca_file or None)
-    context.load_cert_chain(settings.tls.cert_file, settings.tls.key_file or None)
-    context.set_alpn_protocols(["h2"])
-    if settings.tls.client_ca_file:
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context

@@ -101,11 +101,12 @@ def build(
     clock: Callable[[], float] = time.monotonic,
     rng: Callable[[], int] = _random_bits,
     dial: Dial | None = None,
+    picker: bool = False,
 ) -> Components:
     """All components of one replica. Raises what a wrong setting raises; `turnout check` explains those.
 
     `clock` and `rng` other than the defaults make runs repeatable. `dial` connects to pods for requests, in place of
-    what their pools' settings say.
+    what their pools' settings say. `picker`: the inference port is an endpoint picker's.
     """
     name = settings.replica or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
     core = CoreParts(settings, name, clock, rng, Lifecycle(clock), Metrics())
@@ -113,7 +114,7 @@ def build(
     network = _network(core, state, dial)
     pods = _pods(core, state, network)
     policy = _policy(core, state.store)
-    ports = read_ports(settings)
+    ports = read_ports(settings, picker=picker)
     dataplane = _dataplane(core, state, network, pods, policy, ports)
     state_listener = ReplicaStateListener(
         state.view,

@@ -27,11 +27,11 @@ class PortParts(NamedTuple):
         return [port for port in (self.inference.tls, self.control) if port is not None]
 
 
-def read_ports(settings: Settings) -> PortParts:
-    """Read the files of both ports. Raises BadTlsFiles."""
+def read_ports(settings: Settings, *, picker: bool = False) -> PortParts:
+    """Read the files of both ports. An endpoint picker's speaks nothing but gRPC. Raises BadTlsFiles."""
     tls, control = settings.tls, settings.control.tls
     grpc = any(pool.kind == GRPC for pool in settings.pools)
-    protocols = ("h2", "http/1.1") if grpc else ("http/1.1",)
+    protocols = ("h2",) if picker else ("h2", "http/1.1") if grpc else ("http/1.1",)
     proxies = TrustedProxies(settings.trusted_proxies, https=tls is not None)
     return PortParts(
         PortOptions(

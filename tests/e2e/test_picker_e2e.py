@@ -13,6 +13,7 @@ import pytest
 from router.epp.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from router.epp.server import EXT_PROC
 from router.epp.stream import BUFFERED
+from tests.fakes.certificates import Authority
 from tests.fakes.ext_proc import (
     BODY,
     CHAT,
@@ -65,8 +66,9 @@ class Envoy:
         assert list(self.call) == []
 
 
-def channel(picker: GatewayProcess) -> grpc.Channel:
-    return grpc.insecure_channel(f"127.0.0.1:{picker.port}")
+def channel(picker: GatewayProcess, secured: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+    address = f"127.0.0.1:{picker.port}"
+    return grpc.insecure_channel(address) if secured is None else grpc.secure_channel(address, secured)
 
 
 def test_requests_are_picked_counted_and_answered(pods: SimPods, tmp_path: Path) -> None:
@@ -99,6 +101,27 @@ def test_requests_are_picked_counted_and_answered(pods: SimPods, tmp_path: Path)
         wait_for("the load is given back", lambda: picker.inflight() == 0)
         assert picker.metric("turnout_requests_total", status="200") == 1
         assert picker.metric("turnout_requests_total", status="499") == 1
+
+
+@pytest.mark.needs("openssl")
+def test_a_picker_speaks_tls_to_proxies_that_show_a_certificate(pods: SimPods, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    server, proxy = authority.issue(), authority.issue()
+    tls = {"cert_file": str(server.cert), "key_file": str(server.key), "client_ca_file": str(authority.cert)}
+    trusted, *own = [path.read_bytes() for path in (authority.cert, proxy.key, proxy.cert)]
+    with running(config(pods.urls, tls=tls), tmp_path / "picker", command="epp") as picker:
+        with channel(picker, grpc.ssl_channel_credentials(trusted, *own)) as to:
+            stream = Envoy(to).sends(request_headers(CHAT), request_body(ASKED))
+            assert destination(stream.takes(2)[0]) in pods.addresses
+            renewed = authority.issue()
+            server.replace(renewed)
+            wait_for("the new files are read", lambda: "new files" in picker.log.read_text())
+            stream.sends(response_headers(OK), response_body(b"data: [DONE]\n\n", end=True)).takes(2)
+            stream.ends()
+        for secured in (grpc.ssl_channel_credentials(trusted), None):
+            with channel(picker, secured) as to, pytest.raises(grpc.RpcError) as refused:
+                Envoy(to).sends(request_headers(CHAT)).takes(1)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
 def test_a_picker_that_drains_finishes_the_streams_that_it_has(pods: SimPods, tmp_path: Path) -> None:

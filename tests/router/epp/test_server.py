@@ -61,7 +61,7 @@ def test_a_port_that_is_taken_is_said() -> None:
         _, front = picker()
         port = await front.start(ListenAddress("127.0.0.1", 0))
         _, other = picker()
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
             await other.start(ListenAddress("127.0.0.1", port))
         await front.stop()
         await other.stop()
