@@ -199,6 +199,11 @@ bench-tls: setup-run  ## what TLS costs a connection and a request, beside nginx
 	@python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
 	$(BIN)/python -m loadtests.bench.tls --out docs/benchmarks --python "$$python" $(ARGS)
 
+bench-epp: setup-run  ## what a pick behind the real Envoy costs, beside the gateway, 3 minutes: docs/benchmarks/epp.md
+	@scripts/setup-clients "$(PYTHON)"
+	python=$$(scripts/setup-compiled .venv-bench "$(BENCH_PYTHON)" || echo $(BIN)/python)
+	$(BIN)/python -m loadtests.bench.epp --out docs/benchmarks --python "$$python" $(ARGS)
+
 bench-fairness: setup-run  ## a full pool shared between tenants by real gateways, and overload, 14 minutes: docs/benchmarks/fairness.md
 	@scripts/ensure-programs redis-server
 	$(BIN)/python -m loadtests.bench.fairness --out docs/benchmarks $(ARGS)

@@ -15,6 +15,7 @@ import pytest
 
 from loadtests.sim.ports import HOST, free_ports
 from tests.clients.conftest import ROOT
+from tests.fakes.certificates import Authority
 from tests.fakes.envoy_process import envoy
 from tests.fakes.gateway_process import config, pool, running, starting
 from tests.fakes.redis_server import redis_server
@@ -54,13 +55,22 @@ def client(url: str) -> httpx.Client:
     return httpx.Client(base_url=url, trust_env=False, timeout=DEADLINE_S)
 
 
-@pytest.mark.parametrize("mode", ["FULL_DUPLEX_STREAMED", "BUFFERED"])
-def test_requests_pass_envoy_as_they_pass_a_gateway(mode: str, program: Path, pods: SimPods, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "tls"), [("FULL_DUPLEX_STREAMED", False), ("BUFFERED", False), ("BUFFERED", True)])
+def test_requests_pass_envoy_as_they_pass_a_gateway(
+    mode: str, tls: bool, program: Path, pods: SimPods, tmp_path: Path
+) -> None:
     (port,) = free_ports(1)
     at = f"{HOST}:{port}"
+    sections: dict[str, Any] = {}
+    options: dict[str, Any] = {"mode": mode}
+    if tls:
+        authority = Authority(tmp_path)
+        pair = authority.issue()
+        sections["tls"] = {"cert_file": str(pair.cert), "key_file": str(pair.key)}
+        options["trusted"] = authority.cert
     with ExitStack() as stack:
-        picker = stack.enter_context(running(picker_config(pods, port), tmp_path / "picker", command="epp"))
-        proxy = stack.enter_context(envoy(program, tmp_path / "envoy", [at], pods.addresses, mode=mode))
+        picker = stack.enter_context(running(picker_config(pods, port, **sections), tmp_path / "picker", command="epp"))
+        proxy = stack.enter_context(envoy(program, tmp_path / "envoy", [at], pods.addresses, **options))
         http = stack.enter_context(client(proxy.url))
         answer = http.post("/v1/chat/completions", json=chat(model="alias"))
         assert answer.status_code == 200, answer.text
