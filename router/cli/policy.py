@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,41 +25,29 @@ _Actions = Any
 def add_policy(policy: argparse.ArgumentParser) -> None:
     """The actions of `turnout policy`."""
     actions: _Actions = policy.add_subparsers(required=True, metavar="ACTION")
-    _add_asking(actions)
-    _add_set(actions)
-    _add_shadow(actions)
-    _add_canary(actions)
-    _add_promote(actions)
-    _add_rollback(actions)
-    add_plugins(actions)
-
-
-def _add_asking(actions: _Actions) -> None:
-    get = _add(actions, "get", "show a pool's policy, and what is tried beside it")
-    get.set_defaults(run=_get)
-    history = _add(actions, "history", "show what a pool's policy was before, newest first")
-    history.set_defaults(run=_history)
-    report = _add(actions, "report", "show how a pool's shadow and canary do, over all replicas")
-    report.set_defaults(run=_report)
-
-
-def _add_set(actions: _Actions) -> None:
-    put = _add(actions, "set", "replace a pool's policy on every replica, under load")
+    _add(actions, "get", "show a pool's policy, and what is tried beside it", _get)
+    _add(actions, "history", "show what a pool's policy was before, newest first", _history)
+    _add(actions, "report", "show how a pool's shadow and canary do, over all replicas", _report)
+    put = _add(actions, "set", "replace a pool's policy on every replica, under load", _set)
     put.add_argument("name", metavar="NAME")
     _add_params(put)
     _add_how(put)
-    put.set_defaults(run=_set)
-
-
-def _add_shadow(actions: _Actions) -> None:
-    shadow = _add(actions, "shadow", "let a policy see what the pool's policy sees, and decide nothing")
+    shadow = _add(actions, "shadow", "let a policy see what the pool's policy sees, and decide nothing", _shadow)
     _add_candidate(shadow)
     _add_how(shadow)
-    shadow.set_defaults(run=_shadow)
+    _add_canary(actions)
+    promote = _add(actions, "promote", "make the canary's candidate the policy", _promote)
+    promote.add_argument("--force", action="store_true", help="also against what its trial found")
+    _add_how(promote)
+    rollback = _add(actions, "rollback", "back to the policy before; again goes further back", _rollback)
+    rollback.add_argument("--to", metavar="N", type=int, help="the generation whose policy it is to be")
+    _add_how(rollback)
+    add_plugins(actions)
 
 
 def _add_canary(actions: _Actions) -> None:
-    canary = _add(actions, "canary", "let a policy decide a share of the sessions, and take it back if it does badly")
+    help_text = "let a policy decide a share of the sessions, and take it back if it does badly"
+    canary = _add(actions, "canary", help_text, _canary)
     _add_candidate(canary)
     canary.add_argument("--percent", metavar="P", type=float, help="of the sessions, above 0 and below 100")
     canary.add_argument(
@@ -71,7 +59,6 @@ def _add_canary(actions: _Actions) -> None:
     for flag, kind, help_text in _GUARD:
         canary.add_argument(f"--{flag}", metavar="X", type=kind, help=help_text)
     _add_how(canary)
-    canary.set_defaults(run=_canary)
 
 
 _GUARD = (
@@ -96,24 +83,13 @@ _GUARD_FIELDS = {
 }
 
 
-def _add_promote(actions: _Actions) -> None:
-    promote = _add(actions, "promote", "make the canary's candidate the policy")
-    promote.add_argument("--force", action="store_true", help="also against what its trial found")
-    _add_how(promote)
-    promote.set_defaults(run=_promote)
-
-
-def _add_rollback(actions: _Actions) -> None:
-    rollback = _add(actions, "rollback", "back to the policy before; again goes further back")
-    rollback.add_argument("--to", metavar="N", type=int, help="the generation whose policy it is to be")
-    _add_how(rollback)
-    rollback.set_defaults(run=_rollback)
-
-
-def _add(actions: _Actions, name: str, help_text: str) -> argparse.ArgumentParser:
+def _add(
+    actions: _Actions, name: str, help_text: str, run: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = actions.add_parser(name, help=help_text)
     command.add_argument("pool", metavar="POOL")
     add_control(command)
+    command.set_defaults(run=run)
     return command
 
 
