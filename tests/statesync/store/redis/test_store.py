@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -220,3 +222,37 @@ def test_attempts_at_a_silent_server_follow_each_other_without_a_pause_and_at_on
         assert pauses == pytest.approx([1.0] * len(pauses))
     with asyncio.Runner(loop_factory=simulated_loop) as runner:
         assert all(0.3 < pause < 0.85 for pause in runner.run(run(silent=False)))
+
+
+def test_a_user_with_the_rights_that_the_docs_name_is_enough(server: RedisServer) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "compatibility.md").read_text()
+    (rights,) = re.findall(r"^ACL SETUSER gateway (.*)$", page, re.MULTILINE)
+    with client(server) as admin:
+        assert admin.execute_command("ACL", "SETUSER", "gateway", *rights.split())
+
+    async def scene() -> None:
+        login = f"redis://gateway:PASSWORD@127.0.0.1:{server.port}"
+        left, right = RedisStore.open(login, STEADY), RedisStore.open(login, STEADY)
+        hears = RecordingListener()
+        try:
+            await left.start("left", RecordingListener())
+            await right.start("right", hears)
+            left.announce(A, InflightNumbers(1, 1, 1, 1))
+            left.placed(A, [5])
+            left.own(b"key", A)
+            await eventually(lambda: hears.placed == [(A, (5,))] and "left" in hears.inflight)
+            await left.put_policy("pool", PolicyRecord("p2c", {}), if_generation=None)
+            assert len(await right.policy_history("pool")) == 1
+            assert await right.share_trial("pool", 1, "right", b"{}") == {"right": b"{}"}
+            await right.share_limits([])
+            assert await right.owner(b"key") == A
+        finally:
+            await left.aclose()
+            await right.aclose()
+
+    try:
+        run_on(RunningClock(), scene())
+    finally:
+        with client(server) as admin:
+            assert admin.acl_log(count=1) == []
+            admin.acl_deluser("gateway")
