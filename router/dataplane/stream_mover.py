@@ -113,7 +113,7 @@ class StreamMover:
         placement = self._place(exchange, relay, made)
         if not stream.splice.waits:
             exchange.wait_until = 0.0  # the wait before its first pod is over
-        stream.splice.go_on(made.owed, made.ids)
+        stream.splice.go_on(made.owed, made.ids, made.behind)
         if placement is None:
             return self._wait(relay)
         self._view.release(relay.placement.charge)

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from router.dataplane.failover.chunk_fields import Chunk, ChunkChoice, ChunkDelta, decode_chunk
+from router.dataplane.failover.token_trail import TokenTrail
 
 DONE: Final = b"[DONE]"
 
@@ -24,15 +25,13 @@ class AnswerState:
 
     __slots__ = (
         "_asked",
-        "_ids",
+        "_exact",
         "_max_chars",
         "_opening",
         "_pieces",
         "_solid",
         "_text_owed",
         "_trimmed",
-        "_whole",
-        "_whole_ids",
         "chars",
         "created",
         "done",
@@ -46,6 +45,7 @@ class AnswerState:
         "reason",
         "sent_on",
         "tokens",
+        "trail",
     )
 
     def __init__(self, max_chars: int, *, trimmed: bool) -> None:
@@ -58,12 +58,8 @@ class AnswerState:
         """Tokens of the text that the present pod got."""
         self._solid = 0
         """`tokens` as it was at the end of the text that the next pod is sure to get."""
-        self._whole = 0
-        """`tokens` as it was when text came last: behind it there may be the beginning of a character."""
-        self._ids = bytearray()
-        """The token ids of prompt and answer, with commas between; empty where they are not all known."""
-        self._whole_ids = 0
-        """Bytes of `_ids` that belong to `_whole`."""
+        self.trail = TokenTrail()
+        """The token ids, where chunks have them."""
         self._opening = True
         """No chunk of the present pod has come."""
         self._asked = b""
@@ -89,7 +85,9 @@ class AnswerState:
         self.moves = 0
         """Pods that went on with it."""
         self.owed = ""
-        """Blanks at the end of the text that the next pod makes once more."""
+        """The end of the text, which the present pod makes once more."""
+        self._exact = False
+        """It makes that as it is, not only its blanks."""
 
     @property
     def text(self) -> str:
@@ -100,21 +98,6 @@ class AnswerState:
     def solid_tokens(self) -> int:
         """Tokens of the text that the next pod gets; it makes the others again."""
         return self._solid
-
-    @property
-    def whole_tokens(self) -> int:
-        """Tokens of the answer in `ids`."""
-        return self._whole
-
-    @property
-    def ids(self) -> bytes:
-        """The token ids of the prompt and of the text so far; empty where they are not known."""
-        return bytes(self._ids[: self._whole_ids])
-
-    @property
-    def has_more_ids(self) -> bool:
-        """Whether ids came that have no text yet."""
-        return len(self._ids) > self._whole_ids
 
     def read(self, data: bytes) -> Chunk | None:
         """Take the data of one event. Returns it decoded, its text without what was owed; None where it is no chunk, or
@@ -134,21 +117,21 @@ class AnswerState:
             self.id, self.created = chunk.id, chunk.created
         if self._opening and chunk.choices:
             self._open(chunk, chunk.choices[0])
+        before = self.tokens
         if chunk.usage is not None:
             self.tokens = self.sent_on + chunk.usage.completion_tokens
             if not self.moves:
                 self.prompt_tokens = chunk.usage.prompt_tokens
         if chunk.choices:
-            self._choice(chunk, chunk.choices[0], len(chunk.choices))
+            self._choice(chunk, chunk.choices[0], before)
         return chunk
 
-    def go_on(self, owed: str, ids: bytes = b"", *, again: bool = False) -> None:
-        """The text goes to another pod, without the blanks `owed` at its end, or as these ids, with all of its blanks.
-        `again`: the pod before sent nothing."""
+    def go_on(self, owed: str, ids: bytes = b"", behind: str = "", *, again: bool = False) -> None:
+        """The text goes to another pod, without the blanks `owed` at its end, or as these ids, without the text
+        `behind` them. `again`: the pod before sent nothing."""
         self._asked, self._text_owed, self._opening = ids, owed, True
-        self.sent_on = self.tokens = self._whole if ids else self._solid
-        if not ids:
-            self.owed = owed
+        self.sent_on = self.tokens = self.trail.tokens if ids else self._solid
+        self.owed, self._exact = (behind, True) if ids else (owed, False)
         self.moves += not again
         self.finished = self.done = False
         self.failed = ""
@@ -158,22 +141,21 @@ class AnswerState:
         if not self.reason:
             self.reason = reason
         self._pieces = []  # what is not moved needs no text
-        self._ids = bytearray()
-        self._whole_ids = 0
+        self.trail.lose()
 
     def _open(self, chunk: Chunk, choice: ChunkChoice) -> None:
         """The first chunk of a pod: it says which tokens its prompt has, if it knows how to."""
         self._opening = False
         ids = _ids_in(chunk.prompt_token_ids) or _ids_in(choice.prompt_token_ids)
         if self._asked and ids != self._asked:  # an engine that takes no ids for a chat
-            self.owed, self.sent_on, self.tokens = self._text_owed, self._solid, self._solid
+            self.owed, self._exact = self._text_owed, False
+            self.sent_on = self.tokens = self._solid
         if not self.reason:
-            self._ids = bytearray(ids)
-            self._whole_ids = len(ids)
+            self.trail.begin(ids, self.sent_on, self.chars - len(self.owed))
 
-    def _choice(self, chunk: Chunk, choice: ChunkChoice, count: int) -> None:
+    def _choice(self, chunk: Chunk, choice: ChunkChoice, before: int) -> None:
         delta = choice.delta
-        if count > 1 or choice.index:
+        if len(chunk.choices) > 1 or choice.index:
             self.give_up("choices")
         if choice.logprobs is not None:
             self.give_up("logprobs")
@@ -183,7 +165,7 @@ class AnswerState:
             if delta.role is not None:
                 self.has_role = True
             self._check(delta)
-        self._count(chunk, choice, text)
+        self._count(chunk, choice, text or "", before)
         if text and self.owed:
             text = self._without_owed(text)
             if delta is not None:
@@ -204,28 +186,30 @@ class AnswerState:
         if delta.refusal:
             self.give_up("option")
 
-    def _count(self, chunk: Chunk, choice: ChunkChoice, text: str | None) -> None:
+    def _count(self, chunk: Chunk, choice: ChunkChoice, text: str, before: int) -> None:
         ids = _ids_in(choice.token_ids)
-        if not ids and text:
-            self._ids = bytearray()  # without those of this text, the others are of no use
-            self._whole_ids = 0
-        elif ids and self._ids:
-            self._ids += b"," + ids
         if chunk.usage is None:
             if ids:
                 self.tokens += ids.count(b",") + 1
             elif text or choice.delta is None or choice.delta.role is None:
                 self.tokens += 1
-        if text:
-            self._whole, self._whole_ids = self.tokens, len(self._ids)
+        self.trail.add(ids, text, before, self.tokens)
         if text and not (self._trimmed and text.isspace()):
-            self._solid = self.tokens
+            self._solid = max(self._solid, self.tokens)
 
     def _without_owed(self, text: str) -> str:
-        """The text without those of its first blanks that the client has."""
+        """The text without what the client has of it."""
         at, most = 0, min(len(text), len(self.owed))
-        while at < most and text[at].isspace():
-            at += 1
+        if self._exact:
+            at = most
+            if text[:at] != self.owed[:at]:
+                self.give_up("not_continued")
+                self.failed = "it began anew"
+        else:
+            while at < most and text[at].isspace():
+                at += 1
+            if at < most:
+                self.trail.lose()  # these are other blanks
         self.owed = "" if at < len(text) else self.owed[at:]
         return text[at:]
 

@@ -80,6 +80,8 @@ class Continuation(NamedTuple):
     """Blanks that the next pod makes again, though the client has them, if it goes on with the text."""
     ids: bytes
     """The token ids with which it is to go on; empty where the text is all there is."""
+    behind: str
+    """The text that these lack: the next pod makes it again, for at temperature 0 it makes the same."""
 
 
 def opened(path: bytes, body: bytes, *, ids: bool = False) -> Opened | NotMoved:
@@ -118,10 +120,12 @@ def continuation(path: bytes, body: bytes, state: AnswerState, *, wants_ids: boo
     if isinstance(fields, NotMoved):
         return fields
     text = state.text
-    ids = state.ids if text else b""
-    if wants_ids and (state.has_more_ids or (text and not ids)):
+    ids, behind = state.trail.ids, text[state.trail.chars :]
+    if not text or (behind and _value(fields, "temperature") != 0):
+        ids = b""
+    if wants_ids and (state.trail.has_more or (text and not ids)):
         return NotMoved("token_ids")
-    if not _reduce(fields, path, state.whole_tokens if ids else state.solid_tokens):
+    if not _reduce(fields, path, state.trail.tokens if ids else state.solid_tokens):
         return NotMoved("ended")
     if path == COMPLETION:
         reason, owed = _after_prompt(fields, text, ids), ""
@@ -130,7 +134,7 @@ def continuation(path: bytes, body: bytes, state: AnswerState, *, wants_ids: boo
         reason, owed = _after_messages(fields, kept), text[len(kept) :]
         if ids:
             fields["kv_transfer_params"] = msgspec.Raw(b'{"prompt_token_ids":[%b]}' % ids)
-    return NotMoved(reason) if reason else Continuation(msgspec.json.encode(fields), owed, ids)
+    return NotMoved(reason) if reason else Continuation(msgspec.json.encode(fields), owed, ids, behind)
 
 
 def _fields(path: bytes, body: bytes) -> Fields | NotMoved:

@@ -40,9 +40,9 @@ class Splice:
         self.counted = b""
         """The event with the answer's usage, whether or not the client gets it."""
 
-    def go_on(self, owed: str, ids: bytes = b"") -> None:
+    def go_on(self, owed: str, ids: bytes = b"", behind: str = "") -> None:
         """The next events come from another pod; see `AnswerState.go_on`."""
-        self.state.go_on(owed, ids, again=self._moved)
+        self.state.go_on(owed, ids, behind, again=self._moved)
         self._moved = True
 
     @property
@@ -102,6 +102,8 @@ class Splice:
 
     def _of_next_pod(self, data: bytes, chunk: Chunk, had_role: bool) -> bytes:
         state, usage = self.state, chunk.usage
+        if state.failed:
+            return b""
         if usage is not None and state.sent_on and usage.prompt_tokens < state.prompt_tokens + state.sent_on // 2:
             state.give_up("not_continued")
             state.failed = "it began anew"

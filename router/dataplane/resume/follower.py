@@ -287,7 +287,7 @@ class StreamFollower:
             self._fail(each, StreamLost("The replica that served the stream is gone." + made.words))
             return
         self._count(routed.pool, TAKEN_OVER)
-        movable.splice.go_on(made.owed, made.ids)
+        movable.splice.go_on(made.owed, made.ids, made.behind)
         routed.body = made.body
         routed.call = openai.read(exchange.header_map.get(b"content-type", b""), made.body)
         if routed.movable is None:

@@ -52,7 +52,7 @@ def test_tokens_are_those_that_the_engine_counts() -> None:
 
 def test_tokens_are_counted_by_their_ids_where_there_is_no_usage() -> None:
     answer = fed(chunk("ab", token_ids=[7, 8]), chunk("c", token_ids=[9]), trimmed=False)
-    assert (answer.tokens, answer.ids) == (3, b"")
+    assert (answer.tokens, answer.trail.ids) == (3, b"")
 
 
 def opening(*ids: int) -> bytes:
@@ -64,34 +64,54 @@ def opening(*ids: int) -> bytes:
 
 def test_ids_of_prompt_and_text_are_kept() -> None:
     answer = fed(opening(1, 2), said("ab", token_ids=[7, 8]), said("c", token_ids=[9]), said("", token_ids=[10]))
-    assert (answer.ids, answer.whole_tokens, answer.has_more_ids) == (b"1,2,7,8,9", 3, True)
-    assert fed(chunk("a", token_ids=[7], prompt_token_ids=[1]), trimmed=False).ids == b"1,7"
+    assert (answer.trail.ids, answer.trail.tokens, answer.trail.has_more) == (b"1,2,7,8,9", 3, True)
+    assert fed(chunk("a", token_ids=[7], prompt_token_ids=[1]), trimmed=False).trail.ids == b"1,7"
 
 
 def test_ids_with_one_missing_are_of_no_use() -> None:
-    assert fed(opening(1, 2), said("ab", token_ids=[7]), said("c"), said("d", token_ids=[9])).ids == b""
+    assert fed(opening(1, 2), said("ab", token_ids=[7]), said("c"), said("d", token_ids=[9])).trail.ids == b""
 
 
 def test_a_pod_that_goes_on_with_the_ids_makes_no_blanks_again() -> None:
     answer = fed(opening(1), said("one", token_ids=[7]), said("\n", token_ids=[8]))
-    answer.go_on("\n", answer.ids)
+    answer.go_on("\n", answer.trail.ids)
     answer.read(opening(1, 7, 8))
     last = answer.read(said("\ntwo", token_ids=[9]))
     assert last is not None
     assert last.choices[0].delta is not None
     assert last.choices[0].delta.content == "\ntwo"
-    assert (answer.ids, answer.tokens) == (b"1,7,8,9", 3)
+    assert (answer.trail.ids, answer.tokens) == (b"1,7,8,9", 3)
+
+
+def test_text_behind_the_ids_is_made_again_and_not_kept_twice() -> None:
+    answer = fed(opening(1), said("one", token_ids=[7]), said(" twé", token_ids=[8, 9]))
+    assert (answer.trail.ids, answer.trail.chars) == (b"1,7", 3)
+    answer.go_on("", answer.trail.ids, " twé")
+    for data, left in ((opening(1, 7), ""), (said(" tw", token_ids=[8]), ""), (said("é!", token_ids=[9]), "!")):
+        chunk = answer.read(data)
+        assert chunk is not None
+        assert chunk.choices[0].delta is not None
+        assert chunk.choices[0].delta.content == left
+    assert (answer.text, answer.trail.ids, answer.tokens, answer.trail.chars) == ("one twé!", b"1,7,8,9", 3, 8)
+
+
+def test_a_pod_that_makes_another_text_did_not_go_on() -> None:
+    answer = fed(opening(1), said("one", token_ids=[7]), said(" two", token_ids=[8, 9]))
+    answer.go_on("", answer.trail.ids, " two")
+    answer.read(opening(1, 7))
+    answer.read(said(" ten", token_ids=[10]))
+    assert (answer.reason, answer.failed) == ("not_continued", "it began anew")
 
 
 def test_a_pod_that_takes_no_ids_goes_on_with_the_text() -> None:
     answer = fed(opening(1), said("one", token_ids=[7]), said("\n", token_ids=[8]))
-    answer.go_on("\n", answer.ids)
+    answer.go_on("\n", answer.trail.ids)
     answer.read(opening(1, 99))
     last = answer.read(said("\ntwo", token_ids=[9]))
     assert last is not None
     assert last.choices[0].delta is not None
     assert last.choices[0].delta.content == "two"
-    assert (answer.ids, answer.tokens) == (b"1,99,9", 2), "the next move has the tokens of this pod"
+    assert (answer.trail.ids, answer.tokens) == (b"1,99,9", 2), "the next move has the tokens of this pod"
 
 
 def test_tokens_behind_the_text_do_not_count_as_passed_to_the_next_pod() -> None:

@@ -103,6 +103,20 @@ def test_ids_that_the_client_has_are_not_made_again() -> None:
     assert continuation(COMPLETION, body, so_far("a", path=COMPLETION), wants_ids=True) == NotMoved("token_ids")
 
 
+@pytest.mark.parametrize(("temperature", "goes_by_ids"), [(0, True), (0.7, False), (None, False)])
+def test_text_behind_the_ids_is_made_again_only_where_it_is_the_same(
+    temperature: float | None, goes_by_ids: bool
+) -> None:
+    state = so_far("Hel", ids=True)
+    state.read(b'{"choices":[{"index":0,"delta":{"content":"lo"},"token_ids":[8,9]}]}')
+    body = {**ASKED, "max_tokens": 9, "temperature": temperature}
+    made = continuation(CHAT, msgspec.json.encode(body), state)
+    assert isinstance(made, Continuation)
+    assert made.ids == (b"5,6,0" if goes_by_ids else b"")
+    assert made.behind == "lo"
+    assert msgspec.json.decode(made.body)["max_tokens"] == (8 if goes_by_ids else 6)
+
+
 def test_a_chat_goes_on_with_its_token_ids_and_has_the_text_for_engines_that_take_none() -> None:
     made = next_request({**ASKED, "max_tokens": 9}, so_far("Hel", "lo", "\n", ids=True))
     assert made["kv_transfer_params"] == {"prompt_token_ids": [5, 6, 0, 1, 2]}

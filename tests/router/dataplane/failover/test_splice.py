@@ -108,10 +108,10 @@ def test_ids_that_only_the_gateway_asked_for_are_taken_out() -> None:
     first = splice()
     opening = said("", 0)[:-3] + b',"prompt_token_ids":[1,2],"prompt_text":null}\n\n'
     assert first.passed(opening) == said("")[:-3] + b',"prompt_token_ids":null,"prompt_text":null}\n\n'
-    two = first.passed(said('a "token_ids":[1]', 1, token_ids=[7]) + said("b", 2, token_ids=[8, 9]))
+    two = first.passed(said('a "token_ids":[1]', 1, token_ids=[7]) + said("b", 2, token_ids=[8]))
     assert two == said('a "token_ids":[1]', token_ids=None) + said("b", token_ids=None)
     assert first.passed(event({}, 3, token_ids=[10])) == b"", "without ids there was no such chunk"
-    assert first.state.ids == b"1,2,7,8,9"
+    assert first.state.trail.ids == b"1,2,7,8"
     ended = event({}, 3, token_ids=[11], finish_reason="stop")
     assert first.passed(ended) == event({}, token_ids=None, finish_reason="stop")
 
@@ -121,7 +121,7 @@ def test_ids_that_the_client_asked_for_stay() -> None:
     assert both.passed(event("a", prompt_token_ids=[1], token_ids=[2])) == event(
         "a", prompt_token_ids=[1], token_ids=[2]
     )
-    both.go_on("", both.state.ids)
+    both.go_on("", both.state.trail.ids)
     out = both.passed(event("b", id="other", prompt_token_ids=[1, 2], token_ids=[3]))
     assert out == MOVED_COMMENT + event("b", prompt_token_ids=None, token_ids=[3])
 
