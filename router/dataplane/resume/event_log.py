@@ -1,9 +1,10 @@
 """A stream of events as it is kept: an event a line, most of them without what all events of a stream repeat. Pure.
 
-The events of a stream differ by little but the text of a token. What two of them have in common at their beginning and
-at their end is written once, as a template; of an event that follows it, the line has only what stands between: 6 bytes
-in place of 250. Event ids name a position in the log, and carry the lines that the shared log may not have yet: a
-replica that is killed takes nothing along that a client has seen.
+The events of a stream differ by little but the text of a token. What stands before and behind the text is written once,
+as a template; of an event that follows it, the line has only the text: 6 bytes in place of 250. Of events in another
+form the template is what two of them have in common at their beginning and at their end. Event ids name a position in
+the log, and carry the lines that the shared log may not have yet: a replica that is killed takes nothing along that a
+client has seen.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ TAIL_BYTES: Final = 2048
 _LEAST_COMMON: Final = 32
 """Bytes that two events have in common, for a template."""
 _MOST_TEMPLATES: Final = 16
+
+_TEXT: Final = re.compile(rb'data: \{[^\n]*?"(?:content|text)":"((?:[^"\\\n]|\\.)+)"')
 
 _CONTROLS: Final = re.compile(rb"[\x00-\x05]")
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -74,7 +77,7 @@ def split_events(data: bytes) -> tuple[list[bytes], bytes]:
 class LogWriter:
     """Turns events into lines, and keeps those that the shared log has not confirmed."""
 
-    __slots__ = ("_last", "_least", "_templates", "events", "id_line", "prefix", "suffix", "unsaved")
+    __slots__ = ("_last", "_least", "events", "id_line", "prefix", "suffix", "templates", "unsaved")
 
     def __init__(self, stream: str, events: int = 0) -> None:
         self.id_line: Final = b"id: %b." % stream.encode()
@@ -88,7 +91,8 @@ class LogWriter:
         """Bytes of prefix and suffix."""
         self._last = b""
         """The event before, while there is no template."""
-        self._templates = 0
+        self.templates = 0
+        """Templates so far."""
 
     def follow(self, event: bytes) -> bytes:
         """Write one event that follows the template; returns its `id` line, or nothing for any other bytes."""
@@ -111,8 +115,12 @@ class LogWriter:
             raise Unkeepable
         last, self._last = self._last, event
         # The first event has the role, so that the second one begins: only JSON has no control characters in its text.
-        if self.events > 1 and self._templates < _MOST_TEMPLATES and event.startswith(b"data: {"):
-            self._learn(last, event)
+        if self.events and self.templates < _MOST_TEMPLATES and event.startswith(b"data: {"):
+            if not self._least and (text := _TEXT.match(event)) is not None:
+                self._use(event[: text.start(1)], event[text.end(1) :])
+                return self.follow(event)
+            if self.events > 1:
+                self._learn(last, event)
         self.unsaved += FULL + event.replace(b"\n", _FEED) + b"\n"
         self.events += 1
         return self._id()
@@ -136,10 +144,13 @@ class LogWriter:
         prefix = _common(self.prefix or last, event)
         suffix = _common((self.suffix or last)[::-1], event[len(prefix) :][::-1])[::-1]
         least = len(prefix) + len(suffix)
-        if least < max(_LEAST_COMMON, self._least // 2) or not suffix.endswith(b"\n"):
-            return
-        self.prefix, self.suffix, self._least = prefix, suffix, least
-        self._templates += 1
+        if least >= max(_LEAST_COMMON, self._least // 2) and suffix.endswith(b"\n"):
+            self._use(prefix, suffix)
+
+    def _use(self, prefix: bytes, suffix: bytes) -> None:
+        """Write events from now on by this template."""
+        self.prefix, self.suffix, self._least = prefix, suffix, len(prefix) + len(suffix)
+        self.templates += 1
         self.unsaved += TEMPLATE + prefix + _FEED + suffix.replace(b"\n", _FEED) + b"\n"
 
 

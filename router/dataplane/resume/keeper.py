@@ -39,7 +39,7 @@ OVER_S: Final = 10.0
 """Seconds in which the last lines of a stream must be saved."""
 
 _LEAST_S: Final = 0.02
-"""Seconds between two writes, if one is urgent: a stream begins or ends."""
+"""Seconds between two writes, if one is urgent: a stream has a new template, or ends."""
 
 _BEAT_S: Final = 1.0
 _TOGETHER: Final = 128
@@ -72,6 +72,10 @@ class StreamKeeper:
         """When logs of ended streams are gone, and their bytes."""
         self._free: set[str] = set()
         """Streams whose log is to be given to another replica."""
+        self._urgent: set[str] = set()
+        """Streams whose lines are saved before the others'."""
+        self._due_at = 0.0
+        """When those of all streams are."""
         self._wake = asyncio.Event()
 
     def serve(self, handler: RequestHandler[Exchange]) -> None:
@@ -105,6 +109,7 @@ class StreamKeeper:
 
     def unsaved(self, stream: KeptStream) -> None:
         """See `KeptStreamOwner`."""
+        self._urgent.add(stream.key)
         self._wake.set()
 
     def ended(self, stream: KeptStream) -> None:
@@ -120,7 +125,7 @@ class StreamKeeper:
         stream.over = True
         self._members.discard(stream)
         stream.grace_until = self.clock() + OVER_S
-        self._wake.set()
+        self.unsaved(stream)
 
     def hand_over(self, exchange: Exchange) -> bool:
         """Give the stream to the replica to which its client comes back. False for an exchange that is not kept."""
@@ -157,7 +162,10 @@ class StreamKeeper:
             self.handler.abandon(exchange)
             self._forget(stream)
             return
-        stream.grace_until = self.clock() + settings.grace_s
+        now = self.clock()
+        stream.grace_until = now + settings.grace_s
+        self._due_at = min(self._due_at, now + READ_S)
+        self._wake.set()
         exchange.resume()
 
     # The background task
@@ -166,12 +174,17 @@ class StreamKeeper:
         """Save what streams write, for as long as the replica lives."""
         while True:
             if self.streams:
-                alone = any(stream.client is None for stream in self.streams.values())
-                await self._wait(READ_S if alone else FLUSH_S)
+                await self._wait(self._due_at - self.clock())
             else:
                 await self._wake.wait()
             self._wake.clear()
-            await self.flush()
+            now = self.clock()
+            if now >= self._due_at:
+                alone = any(stream.client is None for stream in self.streams.values())
+                self._due_at = now + (READ_S if alone else FLUSH_S)
+                await self.flush()
+            else:
+                await self.flush_urgent()
             await asyncio.sleep(_LEAST_S)
 
     async def stop(self, timeout_s: float) -> None:
@@ -194,6 +207,14 @@ class StreamKeeper:
         now = self.clock()
         if now >= self._beat_at:
             self._end_alone(now)
+        await self._flush(list(self.streams.values()), now)
+
+    async def flush_urgent(self) -> None:
+        """Save what is not to wait for the others."""
+        await self._flush([self.streams[key] for key in self._urgent & self.streams.keys()], self.clock())
+
+    async def _flush(self, streams: Sequence[KeptStream], now: float) -> None:
+        self._urgent.clear()
         try:
             if now >= self._beat_at:
                 self._beat_at = now + self._beat_s
@@ -202,7 +223,7 @@ class StreamKeeper:
                 for name in followed:
                     if name not in self.streams:  # no one writes it any more: who reads it goes on with it
                         await self.store.take(name, self.owner, FREE, STREAM_BYTES * 2)
-            unsaved = [stream for stream in self.streams.values() if _is_due(stream, now)]
+            unsaved = [stream for stream in streams if _is_due(stream, now)]
             for at in range(0, len(unsaved), _TOGETHER):
                 await self._save(unsaved[at : at + _TOGETHER], now)
             for name in list(self._free & self.streams.keys()):
@@ -211,7 +232,7 @@ class StreamKeeper:
                     self._free.discard(name)
         except StoreUnavailable:
             self._beat_at = 0.0
-        self._tidy(now)
+        self._tidy(streams, now)
 
     async def _save(self, streams: Sequence[KeptStream], now: float) -> None:
         entries = [StreamLines(stream.key, stream.saved, stream.unsaved, TTL_S) for stream in streams]
@@ -261,10 +282,12 @@ class StreamKeeper:
                 self.handler.abandon(stream.exchange)
                 stream.let_go()
 
-    def _tidy(self, now: float) -> None:
+    def _tidy(self, streams: Sequence[KeptStream], now: float) -> None:
         """Let go of what is saved and over, and of what cannot be kept."""
         crowded = self.kept_bytes > 2 * KEPT_BYTES
-        for stream in self._untidy(crowded):
+        for stream in streams:
+            if not (crowded or stream.over or stream.lost or _is_large(stream)):
+                continue
             if stream.over or stream.lost:
                 saved = not stream.unsaved and stream.key not in self._free
                 if saved or (stream.over and stream.grace_until <= now):
@@ -273,13 +296,6 @@ class StreamKeeper:
                 stream.lose()
         while self._past and self._past[0][0] <= now:
             self.kept_bytes -= self._past.popleft()[1]
-
-    def _untidy(self, crowded: bool) -> list[KeptStream]:
-        return [
-            stream
-            for stream in self.streams.values()
-            if crowded or stream.over or stream.lost or stream.saved > STREAM_BYTES or stream.behind > UNSAVED_BYTES
-        ]
 
     def _forget(self, stream: KeptStream) -> None:
         self._members.discard(stream)
@@ -295,3 +311,7 @@ class StreamKeeper:
 def _is_due(stream: KeptStream, now: float) -> bool:
     """Whether the stream has lines to save, or its log would be gone soon."""
     return stream.behind > 0 or (stream.resumable and now - stream.saved_at > TTL_S / 3)
+
+
+def _is_large(stream: KeptStream) -> bool:
+    return stream.saved > STREAM_BYTES or stream.behind > UNSAVED_BYTES

@@ -26,7 +26,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 _DONE: Final = b"data: [DONE]"
 _CR: Final = 13
 _URGENT_BYTES: Final = 1024
-"""Bytes of lines that are saved at once."""
+"""Bytes of lines that are saved at once, as a template is: each event id carries what is not."""
 _SIZE_BYTES: Final = 8
 _SHORT: Final = 20
 """Bytes up to which a piece is no chunk with an event."""
@@ -197,7 +197,6 @@ class KeptStream(Edge[Exchange]):
     def begin(self, head: bytes) -> None:
         """Send the head of a stream."""
         self._begun = True
-        self._owner.unsaved(self)
         if self.client is not None:
             self.client.flush()
         self._send(head)
@@ -212,6 +211,7 @@ class KeptStream(Edge[Exchange]):
             self._rest = b""
         if self.rewrite is not None:
             events, _ = split_events(b"".join(map(self.rewrite, events)))
+        templates = log.templates
         out = [self._numbered(event, log) for event in events]
         if end >= 0:
             self.over = True
@@ -219,7 +219,7 @@ class KeptStream(Edge[Exchange]):
                 log.end()
             out.append(LAST_CHUNK)
         self._send(b"".join(out))
-        if end >= 0 or len(log.unsaved) > _URGENT_BYTES:
+        if end >= 0 or log.templates > templates or len(log.unsaved) > _URGENT_BYTES:
             self._owner.unsaved(self)
 
     def _numbered(self, event: bytes, log: LogWriter) -> bytes:

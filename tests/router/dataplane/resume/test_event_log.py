@@ -89,6 +89,22 @@ def test_what_is_no_line_of_a_log_is_not_read(line: bytes) -> None:
         LogReader().feed(line)
 
 
+def test_the_first_text_makes_the_template() -> None:
+    log, _ = written(answer(1)[:1])
+    log.unsaved = b""
+    log.add(chunk({"content": ' a\n"b"'}))
+    assert log.templates == 1
+    log.unsaved = b""
+    log.add(chunk({"content": " c"}))
+    assert log.unsaved == b" c\n"
+
+
+@pytest.mark.parametrize("odd", [b'data: {"content":"a\ndata: b"}\n\n', b'data: {"a":1,\ndata: "content":"b"}\n\n'])
+def test_a_text_in_an_event_of_several_lines_makes_none(odd: bytes) -> None:
+    log, _ = written([chunk({"role": "assistant"}), odd])
+    assert (log.templates, LogReader().feed(log.unsaved)[1]) == (0, odd)
+
+
 def test_two_events_do_not_follow_a_template_together() -> None:
     log, _ = written(answer(10))
     one = chunk({"content": " x"})

@@ -7,7 +7,7 @@ import pytest
 from router.dataplane.resume import keeper
 from router.dataplane.resume.keeper import OVER_S, TTL_S
 from tests.fakes.memory_client_and_pods import event
-from tests.fakes.memory_streams import MemoryStreams
+from tests.fakes.memory_streams import MemoryStreams, run_now
 from tests.fakes.resuming_gateway import ResumingRig, delta, ends, last_id, said
 
 
@@ -41,6 +41,20 @@ def test_ids_are_short_once_the_lines_are_saved(one: ResumingRig) -> None:
         assert len(last_id(client)) < 40
         ends(pod)
         one.turn()
+
+
+def test_the_template_of_a_stream_is_saved_before_the_lines_of_the_others(one: ResumingRig) -> None:
+    with one:
+        _, first = one.begins(" a")
+        one.turn()
+        first.sends(event(delta(" b")))
+        _, second = one.begins(" c")
+        one.rig.wire.do(lambda: run_now(one.keeper.flush_urgent()))
+        assert [stream.behind for stream in one.keeper.streams.values()] == [3, 0]
+        ends(first)
+        one.rig.wire.do(lambda: run_now(one.keeper.flush_urgent()))
+        assert len(one.keeper.streams) == 1, "what has ended does not wait either"
+        ends(second)
 
 
 def test_streams_go_on_while_the_store_is_away_and_are_saved_when_it_is_back(one: ResumingRig) -> None:
@@ -117,11 +131,11 @@ def test_a_stream_that_another_replica_has_taken_ends_here(one: ResumingRig) -> 
 
 
 def test_no_more_is_kept_than_this_replica_may(one: ResumingRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeper, "KEPT_BYTES", 300)
+    monkeypatch.setattr(keeper, "KEPT_BYTES", 200)
     with one:
         _, pod = one.begins(" a", " b", " c")
         one.turn()
-        assert one.keeper.kept_bytes > 300
+        assert one.keeper.kept_bytes > 200
         second, other = one.begins(" a")
         assert b"\nid: " not in second.raw
         ends(other)

@@ -1,0 +1,1 @@
+"""What streams cost that outlive their pod or their replica."""
