@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from statesync.engines.file_stamp import FileStamp, stamp_of
 
@@ -19,13 +19,6 @@ SETTLE_S: Final = 0.1
 
 T = TypeVar("T")
 _log = logging.getLogger("turnout.files")
-
-
-class Followed(Protocol):
-    """Files that are followed: `FollowedFiles`."""
-
-    async def run(self) -> None:
-        """See `FollowedFiles`."""
 
 
 class FollowedFiles(Generic[T]):
@@ -91,6 +84,6 @@ class FollowedFiles(Generic[T]):
         _log.warning("%s: what was read before stays in force, because it cannot be used: %s", paths, why)
 
 
-async def follow(each: Iterable[Followed]) -> None:
+async def follow(each: Iterable[FollowedFiles[Any]]) -> None:
     """Follow all of these files, for ever."""
     await asyncio.gather(*[files.run() for files in each])

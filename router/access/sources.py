@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from router.access.certificates import CertificateTenants
 from router.access.identity import AccessControl
 from router.access.keys import read_keys
 from router.access.shared_keys import SharedKeys
 from router.access.tenants import tenants_by_name
-from router.followed_files import Followed, FollowedFiles
+from router.followed_files import FollowedFiles
 from router.settings import JwtAuth, Settings
 from statesync.store.protocol import StateStore
 
@@ -22,7 +22,7 @@ class AccessSources(NamedTuple):
     control: AccessControl
     shared: SharedKeys | None
     """The keys in the shared state; None where they are not there."""
-    files: Sequence[Followed]
+    files: Sequence[FollowedFiles[Any]]
 
 
 def open_access(settings: Settings, store: StateStore, wall: Callable[[], float]) -> AccessSources | None:
@@ -37,7 +37,7 @@ def open_access(settings: Settings, store: StateStore, wall: Callable[[], float]
     )
     if certificates := CertificateTenants(control.tenants.values()):
         control.certificates = certificates
-    files: list[Followed] = []
+    files: list[FollowedFiles[Any]] = []
     if auth.keys_file:
         files.append(FollowedFiles([auth.keys_file], partial(read_keys, auth.keys_file), control.use))
     if auth.jwt is not None:
@@ -45,7 +45,7 @@ def open_access(settings: Settings, store: StateStore, wall: Callable[[], float]
     return AccessSources(control, SharedKeys(store, control, wall) if in_state else None, files)
 
 
-def _tokens(settings: JwtAuth, control: AccessControl, wall: Callable[[], float]) -> Followed:
+def _tokens(settings: JwtAuth, control: AccessControl, wall: Callable[[], float]) -> FollowedFiles[Any]:
     """Let `control` accept tokens; returns the file of their keys."""
     from router.access.tokens import KeySet, TokenVerifier, read_key_set  # an extra: see there
 

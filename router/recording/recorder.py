@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.response_parser import ResponseHead
@@ -22,19 +22,14 @@ from router.telemetry.line_file import LineWriter
 WRITE_S: Final = 1.0
 
 
-class RecordSink(Protocol):
-    """Takes the requests that a `RecordingRelay` has seen."""
-
-    def put(self, request: RecordedRequest, /) -> None:
-        """Take a request whose answer is complete."""
-
-
 class RecordingRelay:
     """A `Receiver` that passes everything on to the relay."""
 
     __slots__ = ("_body_bytes", "_events", "_exchange", "_first_at", "_relay", "_sink", "_tail", "_wall")
 
-    def __init__(self, sink: RecordSink, exchange: Exchange, relay: Relay, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, sink: LineWriter[RecordedRequest], exchange: Exchange, relay: Relay, wall: Callable[[], float]
+    ) -> None:
         self._sink = sink
         self._exchange = exchange
         self._relay = relay

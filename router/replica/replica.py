@@ -9,12 +9,12 @@ import logging
 import socket
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from router.address import ListenAddress, cannot_listen, parse_listen
 from router.control.api import create_control
 from router.control.server import ControlServer
-from router.followed_files import Followed, follow
+from router.followed_files import FollowedFiles, follow
 from router.lifecycle import Phase, PhaseChange, drain_sequence
 from router.replica.config_mapping import pod_template
 from router.replica.descriptors import raise_limit
@@ -127,7 +127,7 @@ class Replica:
         ]
         if parts.pods.kv_events is not None:
             self._background.append(spawn(parts.pods.kv_events.run(), "kv-events"))
-        files: list[Followed] = [*parts.control.tokens.files, *[port.files for port in parts.ports.tls]]
+        files: list[FollowedFiles[Any]] = [*parts.control.tokens.files, *[port.files for port in parts.ports.tls]]
         if (access := parts.dataplane.access) is not None:
             files += access.files
         if files:
