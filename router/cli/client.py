@@ -11,7 +11,8 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from router.config.environment import TOKEN_VARIABLE
+from router.config.environment import CONTROL_VARIABLE, TOKEN_VARIABLE
+from router.errors import SHAPES, UnknownPath
 from statesync.engines.tls import BadTlsFiles, make_context
 from statesync.settings import UpstreamTls
 
@@ -166,6 +167,9 @@ def _refused(answer: httpx.Response) -> str:
         message = str(error["message"])
     except (msgspec.DecodeError, KeyError):
         return f"{answer.url} answered {answer.status_code} {answer.reason_phrase}"
+    if error.get("code") == SHAPES[UnknownPath].code:
+        port = str(answer.url.copy_with(raw_path=b"/")).rstrip("/")
+        return f"{port} is an inference port; name the control port with --control or {CONTROL_VARIABLE}"
     if answer.status_code == 401:
         return f"{message}; set {TOKEN_VARIABLE}, or name a file with --token-file"
     return message

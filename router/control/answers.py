@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from fastapi import FastAPI, Request
@@ -50,6 +50,14 @@ _ANSWERS: Mapping[type[Exception], _Answer] = {
 }
 
 
+def _worded(problem: Mapping[str, Any]) -> tuple[str, str]:
+    """The field and what is wrong with it. Of what is no JSON the place is a number, which is no field."""
+    where = [str(part) for part in problem["loc"][1:]]
+    if problem["type"] == "json_invalid":
+        return "", f"the body is no JSON: {problem['ctx']['error']} (character {''.join(where)})"
+    return ".".join(where), str(problem["msg"])
+
+
 def refusal(
     status: int, code: str, message: str, param: str | None = None, headers: Mapping[str, str] | None = None
 ) -> JSONResponse:
@@ -80,8 +88,8 @@ def explain_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        problems = [(".".join(str(part) for part in each["loc"][1:]), each["msg"]) for each in error.errors()]
-        message = "; ".join(f"{where}: {what}" if where else str(what) for where, what in problems)
+        problems = [_worded(each) for each in error.errors()]
+        message = "; ".join(f"{where}: {what}" if where else what for where, what in problems)
         return refusal(422, "invalid_request", message, problems[0][0] or None)
 
     @app.exception_handler(HTTPException)

@@ -167,6 +167,10 @@ def _refusal(method: bytes, path: bytes) -> GatewayError:
         return UnknownPath(
             f"{_name(path)} manages an engine and is not public here. To open it, name it in full in `paths.forward`."
         )
+    if b"/v1" + path in INFERENCE_PATHS:
+        return UnknownPath(
+            f"Nothing is served under {_name(path)}: it is /v1{_name(path)}. The base URL of clients ends in /v1."
+        )
     return UnknownPath(
         f"Nothing is served under {_name(path)}: there are POST /v1/... and GET /v1/models. "
         "The setting `paths.forward` says what else goes to pods."

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from pathlib import Path
 
+import httpx
 import pytest
 
 from router.cli.client import ControlClient, ControlFailure
@@ -80,6 +81,18 @@ def test_another_server_on_that_port_is_reported() -> None:
         return str(raised.value)
 
     assert asyncio.run(serve()).startswith("this is not a turnout control port")
+
+
+def test_the_inference_port_is_no_control_port() -> None:
+    refusal = b'{"error": {"message": "Nothing is served under /admin/pods", "code": "unknown_path"}}'
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(404, content=refusal)
+
+    with ControlClient("127.0.0.1:8000", {}) as client:
+        client._http = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://127.0.0.1:8000")
+        with pytest.raises(ControlFailure, match=r"http://127\.0\.0\.1:8000 is an inference port; .*TURNOUT_CONTROL"):
+            client.pods()
 
 
 @pytest.mark.needs("openssl")

@@ -70,7 +70,7 @@ UNFIT: list[tuple[str, dict[str, str], int, str, str]] = [
     ('{"policy": "p2c", "parms": {}}', {}, 422, "invalid_request", "parms"),
     ('{"params": {}}', {}, 422, "invalid_request", "policy"),
     ('{"policy": 3}', {}, 422, "invalid_request", "policy"),
-    ("{", {}, 422, "invalid_request", "JSON"),
+    ("{", {}, 422, "invalid_request", "the body is no JSON: "),
     ("[]", {}, 422, "invalid_request", "dictionary"),
     ('{"policy": "p2c"}', {"if-match": "latest"}, 400, "invalid_if_match", "latest"),
     ('{"policy": "p2c"}', {"if-match": "3-XY"}, 400, "invalid_if_match", "3-XY"),

@@ -9,7 +9,7 @@ import pytest
 from router.lifecycle import Phase
 from router.settings import PathSettings, Pool
 from tests.fakes.each_case import each_case
-from tests.fakes.memory_client_and_pods import get, ok, post
+from tests.fakes.memory_client_and_pods import CHAT, get, ok, post
 from tests.fakes.memory_gateway import Rig
 
 LLAMA = "meta-llama/Llama-3.1-8B"
@@ -152,6 +152,13 @@ def test_local_paths_are_served_with_a_slash_at_their_end(path: str) -> None:
     """Case D 13."""
     with Rig() as rig:
         assert rig.client().sends(get(path)).answer("GET").status == 200
+
+
+def test_a_base_url_without_v1_is_told_what_it_lacks() -> None:
+    with Rig() as rig:
+        for path in ("/chat/completions", "/embeddings"):
+            error = json.loads(rig.client().sends(post(CHAT, path=path)).answer().body)["error"]
+            assert (error["code"], f"it is /v1{path}." in error["message"]) == ("unknown_path", True)
 
 
 def test_an_unknown_path_keeps_its_slash() -> None:
