@@ -248,7 +248,7 @@ class Attempts:
         exchange, learn = relay.exchange, self._learn
         self._completion.end(exchange, relay.status)
         exchange.edge.finish(exchange.keep_alive)
-        if learn is not None and MARK in relay.tail and exchange.routed.chain and relay.status == 200:
+        if learn is not None and relay.tail.find(MARK) >= 0 and exchange.routed.chain and relay.status == 200:
             learn(exchange.routed.call, relay.placement, relay.tail)
 
     def failed(self, relay: Relay, failure: PodFailure) -> None:

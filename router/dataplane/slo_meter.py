@@ -22,6 +22,8 @@ _BEFORE: Final = 8
 """Bytes in which the length of a chunk and its line end are."""
 _AFTER: Final = 4
 """Bytes of the line ends of an event and its chunk."""
+_LINE_END: Final = 10
+"""As a number: `bytes in bytes` first raises and drops an error, which takes ten times as long."""
 
 _TOKENS: Final = b'_tokens"'
 """In every usage: most pieces have none, and a search for it costs a hundredth of that for the number."""
@@ -96,7 +98,7 @@ class SloMeter:
         """Tokens of the answer, by its usage; without it an event is a token, and four bytes of a whole answer or of a
         stream that is compressed."""
         tail = self._relay.tail
-        if _TOKENS in tail and (found := _USAGE.findall(tail)):
+        if tail.find(_TOKENS) >= 0 and (found := _USAGE.findall(tail)):
             return int(found[-1])
         if self._relay.sse and self._events:
             return self._events - FRAMING_EVENTS
@@ -106,6 +108,11 @@ class SloMeter:
 def events_in(piece: bytes) -> int:
     """How many events begin in a piece of a stream. Nearly all pieces are one event, in a chunk or not: their line ends
     are in the first and the last few bytes, and the rest need not be searched for more."""
-    if b"\n" not in piece[_BEFORE:-_AFTER]:
-        return 1 if b"data:" in piece[: _BEFORE + len(b"data:")] else 0
-    return piece.count(b"data:")
+    if _LINE_END in piece[_BEFORE:-_AFTER]:
+        return piece.count(b"data:")
+    if piece.startswith(b"data:"):
+        return 1
+    at, end = 0, min(len(piece), _BEFORE)
+    while at < end and piece[at] != _LINE_END:
+        at += 1
+    return 1 if piece[at + 1 : at + 6] == b"data:" else 0
