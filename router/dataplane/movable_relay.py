@@ -8,7 +8,7 @@ from __future__ import annotations
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.failover.splice import EVENT_END
 from router.dataplane.failover.stream import MovableStream
-from router.dataplane.http.response_parser import CHUNKED, ResponseHead
+from router.dataplane.http.response_parser import CHUNKED, LENGTH, ResponseHead
 from router.dataplane.relay import MAX_HELD_BYTES, RAW, WRAP, Relay, RelayListener
 from router.errors import CutMidAnswer, PodRefused
 
@@ -135,30 +135,30 @@ class MovableRelay(Relay):
 class HeldRelay(Relay):
     """One attempt at an answer in one piece: while the client has nothing of it, another pod can give it."""
 
-    __slots__ = ("_pieces", "_room")
+    __slots__ = ("_holds", "_most", "_pieces")
 
-    def __init__(self, listener: RelayListener, exchange: Exchange, placement: Placement, room: int) -> None:
-        """Up to `room` bytes are held."""
+    def __init__(self, listener: RelayListener, exchange: Exchange, placement: Placement, most: int) -> None:
+        """An answer of up to `most` bytes is held."""
         super().__init__(listener, exchange, placement)
-        self._room = room
+        self._most = most
+        self._holds = False
         self._pieces: list[bytes] = []
 
+    def head(self, head: ResponseHead, framing: int, length: int) -> bool:
+        """Only an answer whose length is known is held: one without may come little by little, such as speech."""
+        self._holds = framing == LENGTH and length <= self._most
+        return super().head(head, framing, length)
+
     def data(self, piece: bytes, safe: int, now: float) -> None:
-        """Hold the bytes; what is too much is passed on, and all that follows."""
-        if self.sse or self.begun:
+        """Hold the bytes, or pass them on."""
+        if self._holds:
+            self._pieces.append(piece)
+        else:
             super().data(piece, safe, now)
-            return
-        self._pieces.append(piece)
-        self._room -= len(piece)
-        if self._room < 0:
-            self._let_go(now)
 
     def end(self) -> None:
         """The answer is complete."""
         if self._pieces:
-            self._let_go(self.exchange.edge.clock())
+            held, self._pieces = b"".join(self._pieces), []
+            super().data(held, len(held), self.exchange.edge.clock())
         super().end()
-
-    def _let_go(self, now: float) -> None:
-        held, self._pieces = b"".join(self._pieces), []
-        super().data(held, len(held), now)

@@ -50,7 +50,7 @@ class FixedStream:
     goes_on = can_move = False
 
     def __init__(self, body: bytes, why: NotMoved, held_bytes: int = 0) -> None:
-        """The first `held_bytes` are held back, so that it can begin anew; a longer answer is passed on."""
+        """An answer of up to `held_bytes` is held back until it is complete, so that it can begin anew."""
         self._body = body
         self.held_bytes = held_bytes
         self.why = why

@@ -262,6 +262,16 @@ def test_a_whole_answer_that_is_cut_begins_anew_on_another_pod() -> None:
         assert rig.metrics.retries == {("main", "cut"): 1}
 
 
+def test_an_answer_that_comes_little_by_little_is_not_held() -> None:
+    with Rig(moving()) as rig:
+        client = asks(rig, stream=False)
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: audio/wav\r\ntransfer-encoding: chunked\r\n\r\n"
+        pod = rig.asked().sends(head + chunk(b"la"))
+        assert client.raw.endswith(chunk(b"la"))
+        pod.sends(LAST_CHUNK)
+        assert client.answer().body == b"la"
+
+
 def test_of_a_whole_answer_no_more_is_held_than_of_a_text() -> None:
     with Rig(moving(max_chars=100)) as rig:
         client = asks(rig, stream=False)
