@@ -27,8 +27,9 @@ REQUEST, ANSWER, TRAILERS = 0, 1, 2
 _SECRET: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key"))
 """Never put into a table, from which others on the connection could guess them (RFC 7541, 7.1.3)."""
 
-_KEPT: Final = 64
-"""Blocks of a connection that are remembered."""
+_KEPT: Final = 16
+_KEPT_BYTES: Final = 128
+"""Blocks of a connection that are remembered, and the longest of them."""
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE: Final = re.compile(rb"(?:[^\0\r\n\t ](?:[^\0\r\n]*[^\0\r\n\t ])?)?")
@@ -89,7 +90,7 @@ class HeaderBlocks:
         result = found if allowed(found, kind) else None
         if _state(self._decoder) != before or len(known) >= _KEPT:
             known.clear()
-        else:
+        elif len(block) <= _KEPT_BYTES:
             known[kind, block] = result
         return result
 
@@ -102,7 +103,7 @@ class HeaderBlocks:
         block: bytes = self._encoder.encode([(name, value, name in _SECRET) for name, value in headers])
         if _state(self._encoder) != before or len(self._written) >= _KEPT:
             self._written.clear()
-        else:
+        elif len(block) <= _KEPT_BYTES:
             self._written[key] = block
         return block
 

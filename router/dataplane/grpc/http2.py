@@ -239,11 +239,11 @@ class Http2Connection(OpenStreams):
         if ended:
             self._close_half(stream, state, sent=False)
         taker = self.streams.get(stream)
-        if taker is None:
+        if taker is None or not piece:  # no window would hold back what is nothing
             self.acknowledge(stream, counted)
-            return
-        taker.data(piece, counted)
-        if ended:
+        else:
+            taker.data(piece, counted)
+        if ended and taker is not None:
             taker.ended()
 
     def _ended(self, stream: int, payload: bytes) -> None:

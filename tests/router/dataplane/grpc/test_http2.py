@@ -122,7 +122,7 @@ def test_a_stream_s_events_come_in_order_and_a_lost_connection_ends_it(connected
     far.end_stream(1)
     far.send_headers(3, HEAD)
     wire.do(lambda: transport.deliver(far.data_to_send()))
-    assert server.takers[1].seen == [(b"one", 3), (b"", 0), "ended"]
+    assert server.takers[1].seen == [(b"one", 3), "ended"]
     wire.do(lambda: transport.hang_up(ConnectionResetError()))
     assert server.takers[3].seen[-1][0] == "reset"
     server.acknowledge(1, 3)
@@ -286,3 +286,13 @@ def test_streams_that_come_with_the_answer_to_a_ping_are_begun_before_it_counts(
     answer = frame(frames.PING, frames.ACK, 0, b"12345678")
     wire.do(lambda: transport.deliver(far.data_to_send() + begins(1) + answer + begins(3)))
     assert seen == [3]
+
+
+def test_frames_of_nothing_are_dropped_and_their_padding_is_given_back(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    padded = frame(frames.DATA, frames.PADDED, 1, b"\xff" + b"\0" * 255)
+    wire.do(lambda: transport.deliver(far.data_to_send() + begins(1)))
+    wire.do(lambda: transport.deliver(frame(frames.DATA, 0, 1, b"") * 100 + padded * 200))
+    assert window_update(1, 128 * 256) in bytes(transport.sent)
+    wire.do(lambda: transport.deliver(padded * 200 + frame(frames.DATA, frames.END_STREAM, 1, b"")))
+    assert server.takers[1].seen == ["ended"]
