@@ -24,8 +24,5 @@ def set_pods(follower: Any, pool: str, pods: Iterable[Pod], *now: float) -> None
 
 def set_ids(tracker: HealthTracker, pool: str, ids: Iterable[PodId]) -> None:
     """Replace the pool's pods in a health tracker."""
-    there = {pod: Pod(pod, pod) for pod in ids}
-    pools = _pods.setdefault(tracker, {})
-    change = change_of(pools.get(pool, {}), there.values())
-    tracker.change_pods(pool, [pod.id for pod in change.come], change.gone)
-    pools[pool] = there
+    before, after = tracker._pools.get(pool, set()), set(ids)  # compiled, it cannot be a key above
+    tracker.change_pods(pool, after - before, before - after)
