@@ -30,7 +30,7 @@ from tests.fakes.waiting import DEADLINE_S, until, wait_for
 pytestmark = pytest.mark.needs("redis-server")
 
 TOKENS: Final = 24
-LEASE_S: Final = 3.0
+LEASE_S: Final = 6.0
 """As long as a dead replica keeps its streams: shorter than a busy machine lets a process stand still, they are taken
 from one that lives, which this file does not test."""
 

@@ -70,7 +70,8 @@ def test_an_unavailable_store_leaves_it_cold_until_the_store_is_back(caplog: pyt
     async def run() -> None:
         server, url = await engine()
         store = Away()
-        replica = with_store(settings(url, warmup_timeout_s=2.0), store)
+        # In this time all but the shared state has to be known.
+        replica = with_store(settings(url, warmup_timeout_s=4.0), store)
         await replica.start()
         assert (replica.parts.core.lifecycle.cold, replica.parts.core.lifecycle.ready) == (True, True)
         assert replica.parts.warmup.waits_for() == ["the shared state (being read)"]
@@ -84,7 +85,7 @@ def test_an_unavailable_store_leaves_it_cold_until_the_store_is_back(caplog: pyt
     with caplog.at_level(logging.INFO, "turnout.replica"):
         asyncio.run(run())
     said = [record.getMessage() for record in caplog.records]
-    assert "after 2 s still unknown: the shared state (being read); serving cold" in said
+    assert "after 4 s still unknown: the shared state (being read); serving cold" in said
     assert "all is known now: no longer cold" in said
 
 
