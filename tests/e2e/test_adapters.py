@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 SEEN_S = 2.0
 """Seconds in which a change at a pod must be seen by both gateways: one of them reads the pod's list twice a second and
-tells the other one by Redis, which each process of a busy machine delays."""
+publishes it to the other one by Redis, which each process of a busy machine delays."""
 READS = 3
 """Readings of the pod's list after a change below which the gateways had no chance to see it."""
 ANSWERS_BETWEEN = 15
