@@ -233,14 +233,14 @@ def test_a_user_with_the_rights_that_the_docs_name_is_enough(server: RedisServer
     async def scene() -> None:
         login = f"redis://gateway:PASSWORD@127.0.0.1:{server.port}"
         left, right = RedisStore.open(login, STEADY), RedisStore.open(login, STEADY)
-        hears = RecordingListener()
+        listener = RecordingListener()
         try:
             await left.start("left", RecordingListener())
-            await right.start("right", hears)
+            await right.start("right", listener)
             left.announce(A, InflightNumbers(1, 1, 1, 1))
             left.placed(A, [5])
             left.own(b"key", A)
-            await eventually(lambda: hears.placed == [(A, (5,))] and "left" in hears.inflight)
+            await eventually(lambda: listener.placed == [(A, (5,))] and "left" in listener.inflight)
             await left.put_policy("pool", PolicyRecord("p2c", {}), if_generation=None)
             assert len(await right.policy_history("pool")) == 1
             assert await right.share_trial("pool", 1, "right", b"{}") == {"right": b"{}"}
