@@ -64,7 +64,7 @@ class PoolHeaders:
         self._pods: dict[str, PodHead] = {}
         """By pod address."""
         self._known: dict[bytes, bytes] = {}
-        """By the headers of a head that was seen before, which are one piece: what is left of them."""
+        """By the headers of a head, which are one piece: what is left of them."""
 
     def before(self, address: str) -> PodHead:
         """What depends on the pod."""
@@ -77,8 +77,8 @@ class PoolHeaders:
 
     def changed(self, kept: list[bytes]) -> list[bytes]:
         """The headers that reach the pods."""
-        if not kept or not kept[0].endswith(b"\r\n"):  # a head that was not seen before
-            return [self._passed(b"".join(kept)), self.access.added().encode("latin-1")]
+        if not kept:
+            return [self.access.added().encode("latin-1")]
         first = self._known.get(kept[0])
         if first is None:
             if len(self._known) >= MAX_HEADS:

@@ -33,6 +33,9 @@ from schedulers.types import (
     RequestInfo,
 )
 
+# A named tuple's own constructor costs 0.35 us, this 0.15 us.
+_new: Final = tuple.__new__
+
 WHOLE: Final = 64
 """Pods: in a pool of up to this size every pod is priced, at 0.1 us each."""
 
@@ -114,7 +117,7 @@ class PrefixAware:
                 costs[number] += weight * room_s(request, its_load)
             best, reason = min(costs), "soonest_to_have_room"
             pod, _ = left.candidates[positions[entropy.tied(costs, best, request.entropy)]]
-        return Decision(pod.id, self.name, best, reason)
+        return _new(Decision, (pod.id, self.name, best, reason))
 
 
 def costs_of(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[float]:

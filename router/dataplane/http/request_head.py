@@ -53,6 +53,8 @@ _HOST: Final = re.compile(
 """A name or address and perhaps a port (RFC 3986, 3.2.2), without the comma: it would join two hosts."""
 _MAX_PORT: Final = 65535
 
+_PLAIN: Final = re.compile(rb"/[A-Za-z0-9/_-]*")
+"""The usual target: a path without anything to look into."""
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?]+)(.*)", re.IGNORECASE)
 
 _DOT: Final = rb"(?:\.|%(?:25)*(?:2e|u002e|u2024|uff0e|c0%(?:25)*[a2]e|e0%(?:25)*80%(?:25)*ae|ef%(?:25)*bc%(?:25)*8e))"
@@ -88,7 +90,7 @@ def parse_head(raw: bytes, limits: Limits) -> tuple[RequestHead, int]:
         raise BadFraming(f"The request has more than one {fields.repeated.decode()} header; send it once.")
     length = _length(fields, http11)
     keep_alive = fields.stays_open(http11)
-    return RequestHead(method, _origin_form(target), http11, keep_alive, fields.kept, fields.header_map), length
+    return RequestHead(method, _origin_form(target), http11, keep_alive, fields.lines(), fields.header_map), length
 
 
 def _start_line(line: bytes, raw: bytes) -> tuple[bytes, bytes, bool]:
@@ -149,6 +151,8 @@ def is_host(host: bytes) -> bool:
 
 def _origin_form(target: bytes) -> bytes:
     """Path and query of a target, which may be in absolute form (RFC 9112, 3.2.2). Raises BadRequest."""
+    if _PLAIN.fullmatch(target):
+        return target
     if b"#" in target:
         raise BadRequest("The request's target has a fragment (`#`), which is never sent.")
     if not target.startswith(b"/") and target != b"*":

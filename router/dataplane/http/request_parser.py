@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from router.dataplane.http.buffer_budget import UNCOUNTED, BufferBudget, HeldBytes
 from router.dataplane.http.chunked import BadChunk, ChunkScanner
-from router.dataplane.http.head_cache import END, HeadCache, HeadLookup
+from router.dataplane.http.head_cache import END, UNSEEN, HeadCache, HeadLookup
 from router.dataplane.http.header_rules import CHUNKED_LENGTH
 from router.dataplane.http.request_head import NO_HEAD, RequestHead, bad_start, may_begin, parse_head, too_many_headers
 from router.errors import BadFraming, BodyTooLarge, GatewayError, HeadersTooLarge
@@ -87,7 +87,7 @@ class RequestParser:
         self._held = held or HeldBytes(BufferBudget(0))
         self._owner = owner
         self._limits = limits
-        self._recall = HeadLookup(_heads)
+        self._recall = HeadLookup(_heads, UNSEEN)
         self._blank_bytes = 0
         """Blank lines since the last request."""
         self._rest: list[bytes] = []
@@ -144,17 +144,17 @@ class RequestParser:
         blank = len(data) - len(data.lstrip(b"\r\n"))
         if blank:
             return self._skip_blank_lines(data, blank)
-        end = data.find(END) + 4
+        missed = self._recall.missed
+        end = data.find(END) + 4 if missed is None else missed.end
         if end < 4:
             return self._gather(data)
         if end > self._limits.max_header_bytes:
             raise self._too_large_head()
-        missed = self._recall.missed
         head, length = parse_head(data[:end], self._limits)
         if length > self._limits.max_body_bytes:
             raise self._too_much_body(head)
         if missed is not None and missed.length == length and b"expect" not in head.header_map:
-            _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
+            _heads.learn(missed.key, head)
         self._blank_bytes = 0
         if length == CHUNKED_LENGTH or length > len(data) - end:
             self._head_bytes = end

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from router.dataplane.http.head_cache import HeadCache, HeadLookup
+from router.dataplane.http.head_cache import END, HeadCache, HeadLookup
 from router.dataplane.http.header_rules import CHUNKED_LENGTH, ENDLESS, NO_LENGTH, RESPONSE, HeaderFields
 
 NO_BODY: Final = 0
@@ -61,16 +61,16 @@ def memory() -> HeadLookup[ResponseHead]:
 def read_head(data: bytes, recall: HeadLookup[ResponseHead]) -> tuple[ResponseHead, int, int] | None:
     """Read a head that `recall` did not find in `data`: the head, the index just past it and the content-length (-1
     without one), which an answer without a body may have too. None while it is incomplete. Raises BadHead."""
-    end = data.find(b"\r\n\r\n") + 4
+    missed = recall.missed
+    end = data.find(END) + 4 if missed is None else missed.end
     if end < 4:
         crlf_only = data.count(b"\n") == data.count(b"\r\n")
         if len(data) > MAX_HEAD_BYTES or not crlf_only or not b"HTTP/1.".startswith(data[:7]):
             raise BadHead("these bytes are not an HTTP/1.1 answer")
         return None
     head, length = _parse(data[:end])
-    missed = recall.missed
     if missed is not None and length == missed.length:  # else `split` reads the length differently
-        _heads.learn(missed.key, head._replace(kept=[b"".join(head.kept)]))
+        _heads.learn(missed.key, head)
     return head, end, length
 
 
@@ -93,7 +93,7 @@ def _parse(data: bytes) -> tuple[ResponseHead, int]:
     header_map = fields.header_map
     sse = header_map.get(b"content-type", b"").lower().startswith(b"text/event-stream")
     encoded = header_map.get(b"content-encoding", b"identity").lower() not in (b"identity", b"")
-    return ResponseHead(status, framing, keep, sse, fields.kept, encoded), length
+    return ResponseHead(status, framing, keep, sse, fields.lines(), encoded), length
 
 
 def _framing(status: int, http11: bool, fields: HeaderFields) -> tuple[int, int]:

@@ -21,6 +21,9 @@ from router.dataplane.request.openai_fields import NONE, RequestBody, decode
 from router.errors import BadRequest
 from schedulers.types import BYTES_PER_TOKEN
 
+# A named tuple's own constructor costs 0.35 us, this 0.15 us.
+_new: Final = tuple.__new__
+
 MAX_TOKENS: Final = 1 << 24
 """Upper bound of a requested answer's tokens: a client's 1e308 would spoil every sum it is added to."""
 
@@ -57,13 +60,17 @@ def read(content_type: bytes, body: bytes) -> Call:
     else:
         fields = _decode(body)
         prompt = _prompt(fields)
-    return Call(
-        fields.model or "",
-        prompt,
-        _tokens(prompt, len(body) > 4096 and may_hold_data(body)),
-        _limit(fields),
-        fields.stream is True,
-        fields.prompt_cache_key or fields.user or "",
+    return _new(
+        Call,
+        (
+            fields.model or "",
+            prompt,
+            _tokens(prompt, len(body) > 4096 and may_hold_data(body)),
+            _limit(fields),
+            fields.stream is True,
+            fields.prompt_cache_key or fields.user or "",
+            False,
+        ),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.http.head_cache import HeadCache, HeadLookup, split
+from router.dataplane.http.head_cache import NEW_IN_A_ROW, UNSEEN, HeadCache, HeadLookup, split
 from tests.fakes.each_case import each_case
 
 HEAD = b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: %b\r\nx-a: 1\r\n\r\n"
@@ -91,6 +91,35 @@ def test_the_last_head_with_a_length_that_is_not_digits_is_not_found(value: byte
 @each_case("end", range(len(HEAD % b"42")))
 def test_a_part_of_the_last_head_is_not_found(end: int) -> None:
     assert known(HEAD % b"42").recall((HEAD % b"42")[: end + 1][:-1] or b"P") is None
+
+
+def test_a_connection_whose_heads_are_all_new_stops_storing_them() -> None:
+    heads: HeadCache[int] = HeadCache()
+    recall = HeadLookup(heads, UNSEEN)
+    for number in range(NEW_IN_A_ROW + 3 * (UNSEEN + 1)):
+        _ask(recall, heads, b"GET /%d HTTP/1.1\r\n\r\n" % number)
+    assert len(heads) == NEW_IN_A_ROW + 3
+
+
+def test_a_connection_whose_heads_were_new_and_come_again_finds_them_again() -> None:
+    heads: HeadCache[int] = HeadCache()
+    recall = HeadLookup(heads, UNSEEN)
+    for number in range(NEW_IN_A_ROW):
+        _ask(recall, heads, b"GET /%d HTTP/1.1\r\n\r\n" % number)
+    same = b"GET / HTTP/1.1\r\n\r\n"
+    asked = 0
+    while recall.recall(same) is None:
+        _ask(recall, heads, same)
+        asked += 1
+        assert recall.recall(same[:5]) is None, "a head in parts is looked up as often"
+    assert asked <= UNSEEN + 1
+    assert all(recall.recall(same) is not None for _ in range(2 * UNSEEN))
+
+
+def _ask(recall: HeadLookup[int], heads: HeadCache[int], head: bytes) -> None:
+    """A request with this head, which its parser learns where it may."""
+    if recall.recall(head) is None and recall.missed is not None:
+        heads.learn(recall.missed.key, 1)
 
 
 def known(head: bytes) -> HeadLookup[str]:

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from router.dataplane.http.header_rules import CHUNKED_LENGTH, ENDLESS, NO_LENGTH, REQUEST, RESPONSE, HeaderFields
+from router.dataplane.http import header_rules
+from router.dataplane.http.header_rules import (
+    CHUNKED_LENGTH,
+    ENDLESS,
+    FORWARDING,
+    NO_LENGTH,
+    REQUEST,
+    RESPONSE,
+    HeaderFields,
+)
 from tests.fakes.each_case import each_case
 
 HOP_BY_HOP = [
@@ -38,6 +47,25 @@ def test_read_headers_are_stored_and_some_are_passed_on() -> None:
     fields = sort(REQUEST, (b"X-Turnout-Pool", b"p"), (b"X-Session-Id", b"s"), (b"Content-Type", b"t"))
     assert fields.header_map == {b"x-turnout-pool": b"p", b"x-session-id": b"s", b"content-type": b"t"}
     assert b"".join(fields.kept) == b"x-session-id: s\r\ncontent-type: t\r\n"
+
+
+def test_a_name_that_came_before_is_treated_as_the_first_time() -> None:
+    headers = ((b"X-B", b"2"), (b"Content-Type", b"t"), (b"X-Turnout-Pod", b"p"), (b"X-Forwarded-For", b"1.2.3.4"))
+    for _ in range(2):
+        for table in (REQUEST, RESPONSE):
+            fields = sort(table, *headers)
+            forwarded = b"" if table is REQUEST else b"x-forwarded-for: 1.2.3.4\r\n"
+            assert fields.lines() == [b"x-b: 2\r\ncontent-type: t\r\n" + forwarded]
+            assert (FORWARDING in fields.header_map) is (table is REQUEST)
+
+
+def test_names_that_clients_invent_take_a_bounded_memory() -> None:
+    for number in range(3 * header_rules._MAX_NAMES):
+        assert sort(REQUEST, (b"X-%d" % number, b"1")).lines() == [b"x-%d: 1\r\n" % number]
+    long = b"X-" + b"a" * 8000
+    assert sort(REQUEST, (long, b"1")).lines() == [long.lower() + b": 1\r\n"]
+    assert len(header_rules._request_rules) <= header_rules._MAX_NAMES
+    assert long not in header_rules._request_rules
 
 
 def test_a_repeated_header_is_stored_as_a_list() -> None:
