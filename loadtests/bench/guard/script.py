@@ -19,7 +19,7 @@ from router.access.keys import KeyRecord
 from router.lifecycle import Phase as LifePhase
 from router.replica.build import build
 from router.replica.replica import Replica
-from router.settings import Auth, PolicySpec, Pool, Settings, Telemetry, TenantSettings, Timeouts
+from router.settings import Auth, PolicyGuard, PolicySpec, Pool, Settings, Telemetry, TenantSettings, Timeouts
 from schedulers.types import Pod, PodId
 
 PODS = 16
@@ -169,6 +169,7 @@ class Stage:
             pools=[pool],
             replica="guard",
             timeouts=Timeouts(upstream_keepalive_s=1e9),
+            policy_guard=PolicyGuard(slow_s=1e9),  # on a busy machine five slow picks would end the policy
             auth=Auth(keys_from="state") if limited else None,
             tenants=[TENANT] if limited else [],
             telemetry=Telemetry(otlp_endpoint=traced),
