@@ -147,6 +147,7 @@ def problems_in(settings: Settings, environ: Mapping[str, str] = os.environ) -> 
         *_keepalive(settings),
         *telemetry_checks.telemetry_problems(settings.telemetry),
         *_recording(settings.recording),
+        *_replica(settings.replica),
         *_sessions(settings.sessions),
         *_labels(settings),
     ]
@@ -182,6 +183,14 @@ def _ports(settings: Settings) -> Iterator[Problem]:
 def _recording(recording: Recording) -> Iterator[Problem]:
     if recording.path and not recording.path.endswith(".jsonl"):
         yield Problem(("recording", "path"), "must end in .jsonl, by which `turnout simulate` knows what it is")
+    folder = os.path.dirname(recording.path) or "."
+    if recording.path and not os.access(folder, os.W_OK | os.X_OK):
+        yield Problem(("recording", "path"), f"{folder} is no folder in which a file can be written", "warning")
+
+
+def _replica(name: str) -> Iterator[Problem]:
+    if not (name.isascii() and name.isprintable() and name == name.strip()):
+        yield Problem(("replica",), "is a header's value: it has printable ASCII only, and no blank at an end")
 
 
 def _sessions(sessions: Sessions) -> Iterator[Problem]:

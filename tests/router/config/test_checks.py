@@ -111,6 +111,9 @@ ERRORS = {
     "fewer than no retries": (settings(retries=Retries(attempts=-1)), "retries.attempts"),
     "a negative index": (settings(prefix=Prefix(max_bytes=-1)), "prefix.max_bytes"),
     "a recording of an unknown kind": (settings(recording=Recording(path="/tmp/r.log")), "recording.path"),
+    "a replica whose name ends a header": (settings(replica="gw-1\r\nx: y"), "replica"),
+    "a replica whose name ends with a line": (settings(replica="gw-1\n"), "replica"),
+    "a replica whose name no header can have": (settings(replica="größe"), "replica"),
     "no room for a recording": (settings(recording=Recording(max_bytes=0)), "recording.max_bytes"),
     "an affinity of no known kind": (settings(pool(affinity="always")), "pools[0].affinity"),
     "a session's header with a space": (settings(sessions=Sessions(headers=["x-a", "x b"])), "sessions.headers[1]"),
@@ -129,6 +132,7 @@ WARNINGS = {
         settings(timeouts=Timeouts(upstream_keepalive_s=5)),
         "timeouts.upstream_keepalive_s",
     ),
+    "a recording in no folder": (settings(recording=Recording(path="/nosuch/r.jsonl")), "recording.path"),
     "the same in a pool": (
         settings(pool(timeouts=Timeouts(upstream_keepalive_s=75))),
         "pools[0].timeouts.upstream_keepalive_s",
