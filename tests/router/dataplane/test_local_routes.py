@@ -154,7 +154,7 @@ def test_local_paths_are_served_with_a_slash_at_their_end(path: str) -> None:
         assert rig.client().sends(get(path)).answer("GET").status == 200
 
 
-def test_a_base_url_without_v1_is_told_what_it_lacks() -> None:
+def test_the_error_of_a_base_url_without_v1_names_the_right_path() -> None:
     with Rig() as rig:
         for path in ("/chat/completions", "/embeddings"):
             error = json.loads(rig.client().sends(post(CHAT, path=path)).answer().body)["error"]
