@@ -17,6 +17,7 @@ from loadtests.sim.simulate.routing import Failure
 from loadtests.sim.simulate.traces import Arrival, Trace
 from loadtests.sim.simulate.world import World
 from router.dataplane.exchange import Exchange
+from router.policy_settings import PolicyGuard
 from router.ray.arguments import RouterArguments
 from router.ray.calls import CallMetadata, request_of
 from router.ray.host import RayHost, ServeReplica
@@ -41,6 +42,9 @@ from tests.fakes.memory_gateway import Rig
 
 BEGIN_S = 5.0
 """The first arrival is after it: at 0 are the engines' first reports."""
+
+SLOW_S = 3600.0
+"""Seconds of a pick that count as a failure of its policy."""
 
 UNIT_TOKENS = 64
 RATE = 100.0
@@ -201,7 +205,9 @@ class RayRouterHost:
 
     def __init__(self, policy: PolicySpec, pods: int, clock: Callable[[], float]) -> None:
         bits = count(1)
-        arguments = RouterArguments(policy=policy.name, params=policy.params)
+        arguments = RouterArguments(
+            policy=policy.name, params=policy.params, settings={"policy_guard": {"slow_s": SLOW_S}}
+        )
         self._host = RayHost(arguments, "default", clock=clock, rng=lambda: next(bits))
         self._replicas = {PodId(f"pod-{at}"): ServeReplica(PodId(f"pod-{at}")) for at in range(pods)}
         self._host.set_replicas([*self._replicas.values()])
@@ -313,7 +319,9 @@ def play(policy: PolicySpec, requests: int, *, pods: int = 6, seed: int = 1, dea
     """All hosts on a trace of so many requests; a snapshot is taken for each."""
     world = World([TINY] * pods, UNIT_TOKENS, cached_in_usage=False)
     pool = Pool(name="default", models=[MODEL], policy=policy)
-    with Rig(pool, pods=0) as rig, Rig(pool, pods=0) as pickers:
+    # Time is virtual but for what a pick takes: no busy machine takes a policy out.
+    guard = PolicyGuard(slow_s=SLOW_S)
+    with Rig(pool, pods=0, policy_guard=guard) as rig, Rig(pool, pods=0, policy_guard=guard) as pickers:
 
         def set_time() -> None:
             rig.wire.clock.now = pickers.wire.clock.now = world.now

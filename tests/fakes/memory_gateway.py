@@ -42,6 +42,7 @@ from router.lifecycle import Lifecycle, Phase
 from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
+from router.policy_settings import PolicyGuard
 from router.replica.config_mapping import pod_template, session_pools
 from router.replica.observers import Observers
 from router.replica.pod_registry import PodRegistry
@@ -110,6 +111,7 @@ class Rig:
         state: str = "",
         weights: Mapping[str, TenantWeight] | None = None,
         sample_ratio: float | None = None,
+        policy_guard: PolicyGuard | None = None,
     ) -> None:
         """`state`: the name of a memory store that several gateways share. `weights`: those of the tenants, by which
         queues are fair. `sample_ratio`: requests are traced; see `traced`."""
@@ -128,6 +130,7 @@ class Rig:
             paths=paths or PathSettings(),
             cors=Cors(allow_origins=list(cors)),
             trusted_proxies=list(trusted_proxies),
+            policy_guard=policy_guard or PolicyGuard(),
         )
         self.wire = Wire()
         self.net = Net(self.wire)
@@ -198,7 +201,7 @@ class Rig:
         self.policies = PolicyController(store, configured, self._create, self.trials.make)
         safe, take_out = registry.create("least_load"), self.policies.take_out
         on_taken_out = [lambda pool, scheduler, why: take_out(pool, scheduler, safe, why)]
-        self.guard = PolicyCircuitBreaker(safe, self.metrics, clock, on_taken_out=on_taken_out)
+        self.guard = PolicyCircuitBreaker(safe, self.metrics, clock, settings.policy_guard, on_taken_out=on_taken_out)
         cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
         proxies = TrustedProxies(settings.trusted_proxies)
         identity = WireHeaders("rig", 0xABC, self.routes.clusters, cors, proxies)
