@@ -79,8 +79,8 @@ class HandBack:
         """End an answer of which nothing came since `last_at`, if the pod still fails its probes."""
         self._watched.discard(relay)
         pod = relay.placement.pod.id
-        if exchange.done or exchange.relay is not relay or not self._fails(pod):
-            return
+        if exchange.done or exchange.queued or exchange.relay is not relay or not self._fails(pod):
+            return  # a stream that waits for its next pod keeps the relay of the last one
         if relay.last_at != last_at or not exchange.edge.writable:  # a slow client stops the reading from its pod
             self._watch(exchange, relay)
             return

@@ -5,12 +5,17 @@ relay of a pod that died; that of a whole answer holds it back until it is compl
 
 from __future__ import annotations
 
+from typing import Final
+
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.failover.splice import EVENT_END
 from router.dataplane.failover.stream import MovableStream
 from router.dataplane.http.response_parser import CHUNKED, LENGTH, ResponseHead
 from router.dataplane.relay import MAX_HELD_BYTES, RAW, WRAP, Relay, RelayListener
 from router.errors import CutMidAnswer, PodRefused
+
+MAX_FIRST_BYTES: Final = 1 << 23
+"""Of the event with which a pod begins: vLLM puts the ids of all tokens of the prompt into it, of a million at most."""
 
 
 class MovableRelay(Relay):
@@ -77,7 +82,7 @@ class MovableRelay(Relay):
         if not piece.endswith(EVENT_END):
             cut = piece.rfind(EVENT_END) + len(EVENT_END) if EVENT_END in piece else 0
             piece, self._rest = piece[:cut], piece[cut:]
-            if not self._goes_on and (len(self._rest) > MAX_HELD_BYTES or b"\r" in self._rest):
+            if not self._goes_on and (len(self._rest) > self._most() or b"\r" in self._rest):
                 self.stream.splice.state.give_up("events")
                 piece, self._rest, self._follows = piece + self._rest, b"", False
                 super().data(piece, len(piece), now)
@@ -86,7 +91,7 @@ class MovableRelay(Relay):
             self._first = False
             self.listener.first_byte(self, now)
         splice = self.stream.splice
-        if len(self._rest) > MAX_HELD_BYTES:  # of a pod that goes on: its events cannot be passed on as they are
+        if len(self._rest) > self._most():  # of a pod that goes on: its events cannot be passed on as they are
             splice.state.give_up("events")
             self._rest = b""
             self._break("went on with an event that is too long.")
@@ -98,6 +103,10 @@ class MovableRelay(Relay):
             self.tail, splice.counted = splice.counted, b""
         if splice.state.failed:
             self._break(f"failed in the middle of its answer: {splice.state.failed}")
+
+    def _most(self) -> int:
+        """Bytes of an event."""
+        return MAX_FIRST_BYTES if self.stream.splice.state.opening else MAX_HELD_BYTES
 
     def end(self) -> None:
         """The pod's answer is over; of a stream that has no end yet it was cut."""

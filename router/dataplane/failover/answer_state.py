@@ -27,7 +27,6 @@ class AnswerState:
         "_asked",
         "_exact",
         "_max_chars",
-        "_opening",
         "_pieces",
         "_solid",
         "_text_owed",
@@ -40,6 +39,7 @@ class AnswerState:
         "has_role",
         "id",
         "moves",
+        "opening",
         "owed",
         "prompt_tokens",
         "reason",
@@ -60,7 +60,7 @@ class AnswerState:
         """`tokens` as it was at the end of the text that the next pod is sure to get."""
         self.trail = TokenTrail()
         """The token ids, where chunks have them."""
-        self._opening = True
+        self.opening = True
         """No chunk of the present pod has come."""
         self._asked = b""
         """The ids with which the present pod was to go on."""
@@ -115,7 +115,7 @@ class AnswerState:
             return None
         if not self.id:
             self.id, self.created = chunk.id, chunk.created
-        if self._opening and chunk.choices:
+        if self.opening and chunk.choices:
             self._open(chunk, chunk.choices[0])
         before = self.tokens
         if chunk.usage is not None:
@@ -129,7 +129,7 @@ class AnswerState:
     def go_on(self, owed: str, ids: bytes = b"", behind: str = "", *, again: bool = False) -> None:
         """The text goes to another pod, without the blanks `owed` at its end, or as these ids, without the text
         `behind` them. `again`: the pod before sent nothing."""
-        self._asked, self._text_owed, self._opening = ids, owed, True
+        self._asked, self._text_owed, self.opening = ids, owed, True
         self.sent_on = self.tokens = self.trail.tokens if ids else self._solid
         self.owed, self._exact = (behind, True) if ids else (owed, False)
         self.moves += not again
@@ -145,7 +145,7 @@ class AnswerState:
 
     def _open(self, chunk: Chunk, choice: ChunkChoice) -> None:
         """The first chunk of a pod: it says which tokens its prompt has, if it knows how to."""
-        self._opening = False
+        self.opening = False
         ids = _ids_in(chunk.prompt_token_ids) or _ids_in(choice.prompt_token_ids)
         if self._asked and ids != self._asked:  # an engine that takes no ids for a chat
             self.owed, self._exact = self._text_owed, False

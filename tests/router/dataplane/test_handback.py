@@ -152,6 +152,26 @@ def test_a_stream_that_can_be_moved_stays_where_no_other_pod_is_well_for_as_long
         client.leaves()
 
 
+def test_a_stream_that_waits_for_its_next_pod_is_not_taken_from_the_last_one_once_more() -> None:
+    moves_once = Failover(mid_stream=True, max_moves=1)
+    with Rig(one_pool(failover=moves_once, max_inflight_per_pod=1), limits=Limits(queue_timeout_s=60.0)) as rig:
+        proven(rig)
+        streamed = CHAT.replace(b"{", b'{"stream":true,', 1)
+        client, other = rig.asks(streamed), rig.asks(streamed)
+        gone, full = rig.net.made
+        rig.net.trouble[gone.address] = ConnectionRefusedError(111, "Connection refused")
+        gone.sends(SSE_HEAD + event('{"id":"a","choices":[{"index":0,"delta":{"content":"Hel"}}]}'))
+        fails_its_probes(rig, gone.address)
+        gone.dies()
+        rig.passes(MOVABLE_SILENT_S)
+        assert rig.admission.queued == 1
+        ending = event('{"id":"b","choices":[{"index":0,"delta":{"content":"lo"},"finish_reason":"stop"}]}')
+        for _ in (other, client):
+            full.sends(SSE_HEAD + ending + event("[DONE]") + LAST_CHUNK)
+        assert client.answer().complete
+        assert rig.metrics.moves == {("main", "moved"): 1}
+
+
 def test_a_silent_answer_of_a_pod_that_is_well_again_goes_on() -> None:
     with Rig() as rig:
         proven(rig)

@@ -100,6 +100,28 @@ def test_a_chat_of_vllm_goes_on_with_the_tokens_that_it_has() -> None:
         assert b'"prompt_token_ids":[' not in client.raw
 
 
+def test_a_chat_with_a_long_prompt_goes_on_with_its_tokens() -> None:
+    with Rig(moving(engine="vllm")) as rig:
+        client = asks(rig)
+        role = b'data: {"id":"a","choices":[{"index":0,"delta":{"role":"assistant"}}],"prompt_token_ids":[%b]}\n\n'
+        said = b'data: {"id":"a","choices":[{"index":0,"delta":{"content":"%b"},"token_ids":[%d]}]}\n\n'
+        ids = b",".join([b"%d" % number for number in range(100_000, 120_000)])
+
+        def sends(pod: PodEnd, event: bytes) -> None:
+            for at in range(0, len(event), 50_000):  # as a socket gives them
+                pod.sends(event[at : at + 50_000])
+
+        first = rig.asked()
+        sends(first, SSE_HEAD + chunk(role % ids))
+        first.sends(chunk(said % (b"Hel", 3))).dies()
+        assert b'"prompt_token_ids":[' not in client.raw
+        second = rig.asked()
+        assert len(msgspec.json.decode(second.request.body)["kv_transfer_params"]["prompt_token_ids"]) == 20_001
+        sends(second, SSE_HEAD + chunk(role % (ids + b",3")))
+        second.sends(chunk(said % (b"lo", 5)) + DONE + LAST_CHUNK)
+        assert text(client) == "Hello"
+
+
 def test_the_first_pod_is_asked_to_count_and_the_client_sees_what_it_asked_for() -> None:
     with Rig(moving()) as rig:
         client = asks(rig, stream_options={"include_usage": True})
