@@ -73,7 +73,11 @@ class HeaderBlocks:
     def limit_table(self, size: int) -> None:
         """The other side's table holds so many bytes."""
         self._written.clear()
-        self._encoder.header_table_size = min(size, TABLE_BYTES)
+        encoder = self._encoder
+        encoder.header_table_size = min(size, TABLE_BYTES)
+        if changes := encoder.table_size_changes:  # of many the least and the last count; hpack forgets one said twice
+            encoder.table_size_changes = sorted({min(changes), changes[-1]})
+            encoder.header_table.resized = True
 
     def decode(self, block: bytes, kind: int) -> Headers | None:
         """The headers of a block; None for what HTTP/2 does not allow. Raises ConnectionBroken."""
@@ -108,8 +112,10 @@ class HeaderBlocks:
         return block
 
 
-def _state(side: Decoder | Encoder) -> tuple[int, bool, int, int]:
-    """What differs once a table has changed: entries are new objects, come in at its front and leave at its end."""
+def _state(side: Decoder | Encoder) -> tuple[int, bool, int, int, tuple[bytes, bytes] | None]:
+    """What differs once a table has changed: entries are new objects, come in at its front and leave at its end. The
+    first is kept alive, or another could get its id."""
     table = side.header_table
     entries = table.dynamic_entries
-    return table.maxsize, table.resized, len(entries), id(entries[0]) if entries else 0
+    first = entries[0] if entries else None
+    return table.maxsize, table.resized, len(entries), id(first), first

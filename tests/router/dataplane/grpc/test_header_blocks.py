@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from hpack import Encoder, NeverIndexedHeaderTuple
-from hpack.hpack import Decoder
+from hpack.hpack import Decoder, encode_integer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +39,32 @@ def test_blocks_that_are_known_are_read_as_by_hpack(every: list[Headers], indexe
         sent = [pair if next(choice, True) else NeverIndexedHeaderTuple(*pair) for pair in headers]
         block = encoder.encode(sent)
         assert blocks.decode(block, TRAILERS) == [(bytes(n), bytes(v)) for n, v in plain.decode(block, raw=True)]
+
+
+def test_a_block_means_something_else_after_one_that_changed_the_whole_table() -> None:
+    def adds(*values: bytes) -> bytes:
+        return b"".join(b"\x40\x01a" + bytes(encode_integer(len(value), 7)) + value for value in values)
+
+    first, blocks = b"0" + b"-" * 2900, HeaderBlocks()
+    assert blocks.decode(adds(first), TRAILERS) == [(b"a", first)]
+    for number in range(50):
+        last = blocks.decode(b"\xbe", TRAILERS)
+        assert last == blocks.decode(b"\xbe", TRAILERS)
+        pair = [b"%d%s" % (half, b"%03d" % number * 900) for half in range(2)]
+        blocks.decode(adds(*pair), TRAILERS)
+        assert blocks.decode(b"\xbe", TRAILERS) == [(b"a", pair[1])]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "says"), [([0, 0], [0]), ([100, 0, 7, 50] * 999, [0, 50]), ([9, 9, 4096], [9, 4096])]
+)
+def test_what_a_table_was_limited_to_is_said_once(sizes: list[int], says: list[int]) -> None:
+    blocks, plain = HeaderBlocks(), Encoder()
+    for size in sizes:
+        blocks.limit_table(size)
+    plain.table_size_changes, plain.header_table.resized = says, True
+    assert blocks.encode([]) == plain.encode([])
+    assert blocks.encode([]) == b""
 
 
 def test_a_key_is_never_put_into_a_table() -> None:
