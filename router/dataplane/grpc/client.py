@@ -132,14 +132,10 @@ class ClientConnection(Http2Connection):
     def pause_writing(self) -> None:
         """The client does not read."""
         super().pause_writing()
-        if self.transport is not None:
-            self.transport.pause_reading()  # each frame may be answered by one
         self._edge.pause_writing()
 
     def resume_writing(self) -> None:
         """It reads again."""
-        if self.transport is not None:
-            self.transport.resume_reading()
         self._edge.resume_writing()
         super().resume_writing()
 

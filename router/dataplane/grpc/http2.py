@@ -74,6 +74,7 @@ class Http2Connection(OpenStreams):
             self._made.append(frames.goaway(0 if self._client else self.highest_stream, broken.code))
             self.flush()
             self.close()
+            self._end_streams()  # a far end that does not read would keep them
         if self._answered_ping:
             self._answered_ping = False
             self.pinged()
@@ -86,6 +87,9 @@ class Http2Connection(OpenStreams):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, and all of its streams."""
         self.transport = None
+        self._end_streams()
+
+    def _end_streams(self) -> None:
         self._states.clear()
         for stream in list(self._outgoing):
             self._drop(stream)
@@ -96,10 +100,14 @@ class Http2Connection(OpenStreams):
     def pause_writing(self) -> None:
         """The other side does not read."""
         self.writable = False
+        if not self._client and self.transport is not None:
+            self.transport.pause_reading()  # each frame may be answered by one
 
     def resume_writing(self) -> None:
         """It reads again."""
         self.writable = True
+        if not self._client and self.transport is not None:
+            self.transport.resume_reading()
         self._pump_all()
         self.flush()
 
@@ -109,7 +117,7 @@ class Http2Connection(OpenStreams):
         """A stream of the other side began; a client's connection has none."""
 
     def cancelled(self) -> None:
-        """The other side ended a stream."""
+        """The other side ended a stream, or had it ended by what it sent."""
 
     def pinged(self) -> None:
         """An answer to a ping came."""
@@ -261,6 +269,7 @@ class Http2Connection(OpenStreams):
         """End a stream whose other side broke the protocol."""
         taker = self.streams.pop(stream, None)
         self.reset(stream, code)
+        self.cancelled()
         if taker is not None:
             taker.reset(code)
 
@@ -271,14 +280,14 @@ class Http2Connection(OpenStreams):
         if not stream:
             self._send_window += more
             if not more or self._send_window > LAST_ID:
-                raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "a window that cannot be")
+                raise ConnectionBroken(_window_error(more), "a window that cannot be")
             self._pump_all()
             return
         self._known(stream)
         if (state := self._states.get(stream)) is not None:
             state.send_window += more
             if not more or state.send_window > LAST_ID:
-                self._fail(stream, ErrorCode.FLOW_CONTROL_ERROR)
+                self._fail(stream, _window_error(more))
             else:
                 self._pump(stream)
 
@@ -307,5 +316,9 @@ class Http2Connection(OpenStreams):
         more, self._peer_stream_window = window - self._peer_stream_window, window
         for state in self._states.values():
             state.send_window += more
-            if window > LAST_ID or state.send_window > LAST_ID:
-                raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "a window that cannot be")
+        if max([window, *[state.send_window for state in self._states.values()]]) > LAST_ID:
+            raise ConnectionBroken(ErrorCode.FLOW_CONTROL_ERROR, "a window that cannot be")
+
+
+def _window_error(more: int) -> ErrorCode:
+    return ErrorCode.FLOW_CONTROL_ERROR if more else ErrorCode.PROTOCOL_ERROR

@@ -40,6 +40,8 @@ class Outgoing:
     def __init__(self, on_sent: Callable[[int], None]) -> None:
         self.on_sent = on_sent
         self.pieces: deque[tuple[bytes, int]] = deque()
+        self.at = 0
+        """Bytes of the first piece that were sent."""
         self.end = False
         self.trailers: Headers = []
         self.waits_since = 0.0
@@ -214,19 +216,20 @@ class OpenStreams:
         last = out.end and not out.trailers
         while out.pieces and self.writable:
             piece, counted = out.pieces[0]
-            room = min(self._send_window, state.send_window, self._longest)
-            if piece and room <= 0:
+            left, room = len(piece) - out.at, max(0, min(self._send_window, state.send_window, self._longest))
+            if left and not room:
                 return
-            whole = len(piece) <= room
-            sent = piece if whole else piece[:room]
+            whole = left <= room
+            sent = piece if whole and not out.at else piece[out.at : out.at + room]
             out.waits_since = 0.0
             self._send_window -= len(sent)
             state.send_window -= len(sent)
             ends = last and whole and len(out.pieces) == 1
             self._made.append(frames.frame(frames.DATA, frames.END_STREAM if ends else 0, stream, sent))
             if not whole:
-                out.pieces[0] = piece[room:], counted
+                out.at += room
                 continue
+            out.at = 0
             out.pieces.popleft()
             out.on_sent(counted)
             if ends:

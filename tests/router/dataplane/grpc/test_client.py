@@ -8,7 +8,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from router.dataplane.grpc.client import CANCELS, LAST_WORDS_S
-from router.dataplane.grpc.frames import LAST_ID, goaway
+from router.dataplane.grpc.frames import LAST_ID, goaway, window_update
 from router.dataplane.grpc.http2 import PREFACE
 from router.lifecycle import Phase
 from router.settings import Limits, Timeouts
@@ -104,6 +104,17 @@ def test_an_idle_connection_is_closed_and_one_with_a_call_is_not() -> None:
         passes(rig, Timeouts().client_keepalive_s + 1)
         passes(rig, LAST_WORDS_S + 0.1)
         assert (idle.end.fate, busy.end.fate) == ("closed", "")
+
+
+def test_a_client_that_has_its_calls_cancelled_without_end_is_cut_off() -> None:
+    with GrpcRig(pods=1) as rig:
+        client = rig.caller()
+        for _ in range(CANCELS + 2):
+            if client.end.fate:
+                break
+            client.end.sends(window_update(client.call(b"x"), 0))
+        assert client.end.fate == "aborted"
+        assert rig.inflight == 0
 
 
 def test_a_client_that_cancels_without_end_is_cut_off() -> None:

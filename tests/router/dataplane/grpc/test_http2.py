@@ -201,7 +201,7 @@ BREAKS = {
     "a frame size too small": (settings(frames.MAX_FRAME_SIZE, 100), ErrorCode.PROTOCOL_ERROR),
     "a first window too large": (settings(frames.INITIAL_WINDOW_SIZE, 1 << 31), ErrorCode.FLOW_CONTROL_ERROR),
     "a window too large": (window_update(0, frames.LAST_ID), ErrorCode.FLOW_CONTROL_ERROR),
-    "no more window": (window_update(0, 0), ErrorCode.FLOW_CONTROL_ERROR),
+    "no more window": (window_update(0, 0), ErrorCode.PROTOCOL_ERROR),
     "a short window": (frame(frames.WINDOW_UPDATE, 0, 0, b"a"), ErrorCode.FRAME_SIZE_ERROR),
     "a short reset": (frame(frames.RST_STREAM, 0, 1, b"a"), ErrorCode.FRAME_SIZE_ERROR),
     "a short ping": (frame(frames.PING, 0, 0, b"a"), ErrorCode.FRAME_SIZE_ERROR),
@@ -212,6 +212,29 @@ BREAKS = {
     ),
     "bad compression": (frame(frames.HEADERS, 4, 3, b"\x80"), ErrorCode.COMPRESSION_ERROR),
 }
+
+
+def test_a_first_window_too_large_is_refused_before_there_are_streams(connected: Connected) -> None:
+    wire, _, transport, far = connected
+    wire.do(lambda: transport.deliver(far.data_to_send() + settings(frames.INITIAL_WINDOW_SIZE, 1 << 31)))
+    assert bytes(transport.sent).endswith(frames.goaway(0, ErrorCode.FLOW_CONTROL_ERROR))
+
+
+def test_streams_of_a_broken_connection_end_though_its_far_end_does_not_read(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    wire.do(lambda: transport.deliver(far.data_to_send() + begins(1)))
+    transport.stall()
+    wire.do(lambda: transport.deliver(rst_stream(7, 0)))
+    assert (server.takers[1].seen, server.streams) == ([("reset", ErrorCode.CONNECT_ERROR)], {})
+
+
+def test_a_client_that_does_not_read_is_not_read(connected: Connected) -> None:
+    wire, server, transport, far = connected
+    wire.do(server.pause_writing)
+    wire.do(lambda: transport.deliver(far.data_to_send() + begins(1)))
+    assert not server.takers
+    wire.do(server.resume_writing)
+    assert list(server.takers) == [1]
 
 
 @pytest.mark.parametrize("name", BREAKS)
@@ -235,7 +258,7 @@ ENDS = {
     ),
     "headers that are not its last": (begins(1, [(b"a", b"b")]), ErrorCode.PROTOCOL_ERROR),
     "a window too large": (window_update(1, frames.LAST_ID), ErrorCode.FLOW_CONTROL_ERROR),
-    "no more window": (window_update(1, 0), ErrorCode.FLOW_CONTROL_ERROR),
+    "no more window": (window_update(1, 0), ErrorCode.PROTOCOL_ERROR),
 }
 
 

@@ -58,6 +58,20 @@ def test_a_body_is_cut_into_frames_and_its_end_follows() -> None:
     run(play)
 
 
+def test_nothing_is_sent_through_a_window_that_is_less_than_nothing() -> None:
+    def play(sender: Sender) -> None:
+        stream = sender.begin_stream()
+        sender._states[stream].send_window = -5
+        assert sent(sender, stream, b"", b"abc", trailers=True) == [0]
+        sender._states[stream].send_window = 2
+        sender._pump(stream)
+        sender._states[stream].send_window = 2
+        sender._pump(stream)
+        assert [length for kind, _, length in sender.kinds() if kind == frames.DATA] == [0, 2, 1]
+
+    run(play)
+
+
 def test_without_trailers_the_end_is_a_flag() -> None:
     def play(sender: Sender) -> None:
         first, second = sender.begin_stream(), sender.begin_stream()
