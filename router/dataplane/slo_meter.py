@@ -115,4 +115,6 @@ def events_in(piece: bytes) -> int:
     at, end = 0, min(len(piece), _BEFORE)
     while at < end and piece[at] != _LINE_END:
         at += 1
-    return 1 if piece[at + 1 : at + 6] == b"data:" else 0
+    if piece[at + 1 : at + 6] == b"data:":
+        return 1
+    return piece.count(b"\ndata:", 0, _BEFORE + 6)  # it may begin with the line ends of the piece before

@@ -14,6 +14,7 @@ from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http import location
 from router.dataplane.http.cors import AllowedOrigins, without_cors
 from router.dataplane.http.forwarded import TrustedProxies, peer_of
+from router.dataplane.http.head_cache import HeadCache
 from router.dataplane.http.header_rules import FORWARDING
 from router.dataplane.http.response_parser import ResponseHead
 from router.dataplane.http.responses import Headers
@@ -81,9 +82,11 @@ class PoolHeaders:
             return [self.access.added().encode("latin-1")]
         first = self._known.get(kept[0])
         if first is None:
-            if len(self._known) >= MAX_HEADS:
-                self._known.clear()
-            first = self._known[kept[0]] = self._passed(kept[0])
+            first = self._passed(kept[0])
+            if len(kept[0]) <= HeadCache.MAX_HEAD_BYTES:  # a head may have 64 KB
+                if len(self._known) >= MAX_HEADS:
+                    self._known.clear()
+                self._known[kept[0]] = first
         changed = [first]
         if len(kept) > 1:
             changed += [self._passed(lines) for lines in kept[1:]]

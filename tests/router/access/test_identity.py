@@ -151,8 +151,16 @@ def test_what_was_found_longest_ago_is_forgotten_first_where_there_is_too_much()
     assert len(tokens.verified) == MAX_KNOWN + 2
 
 
-def test_a_key_that_was_found_before_is_refused_from_the_moment_of_its_revocation() -> None:
+def test_a_key_with_many_blanks_before_it_takes_no_more_memory() -> None:
     known = access()
+    for number in range(1, 100):
+        known.identify({b"authorization": b"Bearer%b%b" % (b" " * number, KEY.encode())})
+    assert list(known._bearers) == [b"Bearer " + KEY.encode()]
+
+
+@pytest.mark.parametrize(("name", "before"), [(b"x-api-key", b""), (b"authorization", b"Bearer ")])
+def test_a_key_that_was_found_before_is_refused_from_the_moment_of_its_revocation(name: bytes, before: bytes) -> None:
+    known, sent = access(), {name: before + KEY.encode()}
     changes: list[Callable[[], None]] = [
         lambda: known.learn(record(revoked=WHEN)),
         lambda: known.forget(record()),
@@ -160,10 +168,10 @@ def test_a_key_that_was_found_before_is_refused_from_the_moment_of_its_revocatio
     ]
     for change in changes:
         known.learn(record())
-        assert known.identify({b"x-api-key": KEY.encode()}).key == "of-search"
+        assert known.identify(sent).key == "of-search"
         change()
         with pytest.raises(InvalidApiKey):
-            known.identify({b"x-api-key": KEY.encode()})
+            known.identify(sent)
 
 
 def test_no_key_is_compared_byte_by_byte() -> None:

@@ -192,6 +192,8 @@ def test_a_fall_back_takes_what_its_own_pool_refuses_and_promises_what_it_promis
         (b"data: one\n\ndata: two\n\n", 2),
         (b"b\r\ndata: one\n\n\r\nb\r\ndata: two\n\n\r\n", 2),
         (b"data: the beginning of", 1),
+        (b"\n\ndata: two\n\n", 1),
+        (b"\r\nb\r\ndata: two\n\n\r\n", 1),
         (b" the rest of it\n\n", 0),
         (b"data: it says data: and more\n\n", 1),
         (b": a comment\n\n", 0),

@@ -7,6 +7,7 @@ import pytest
 from router.dataplane import wire_headers as wire_headers_module
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http.cors import AllowedOrigins
+from router.dataplane.http.head_cache import HeadCache
 from router.dataplane.http.header_rules import FORWARDING
 from router.dataplane.wire_headers import APART_BYTES, MAX_HEADS, PoolHeaders, WireHeaders
 from schedulers.types import Pod, PodId
@@ -170,6 +171,13 @@ def test_what_is_left_of_a_head_that_was_seen_before_is_known_until_there_are_to
         assert b"".join(made) == b"x-a: 1\r\nx-d: %d\r\nx-c: 3\r\n" % number
         headers.changed([b"x-a: %d\r\n" % number])
     assert len(headers._known) <= MAX_HEADS
+
+
+def test_what_is_left_of_a_long_head_is_not_remembered() -> None:
+    headers = PoolHeaders(PoolAccess(strip=["x-b"]))
+    long = b"x-a: %b\r\n" % (b"1" * HeadCache.MAX_HEAD_BYTES)
+    assert headers.changed([long + b"x-b: 2\r\n"]) == [long]
+    assert not headers._known
 
 
 def test_a_pool_s_key_takes_the_place_of_the_client_s_only_where_it_is_to_be_sent() -> None:
