@@ -58,8 +58,12 @@ class TierBlocks:
 
     def add(self, link: int, keys: tuple[int, ...], *, counted: bool) -> None:
         """The tier has these blocks. `counted`: what is stored twice is removed twice."""
-        if self.keys.pop(link, None) and counted:
+        before = self.keys.pop(link, ())
+        if before and counted:
             self._more[link] = self._more.get(link, 0) + 1
+        if before != keys:  # the block before was not known then; nothing else would clear their bit
+            for key in before:
+                self._holders.remove(key, self.bit)
         self.keys[link] = keys
         for key in keys:
             self._holders.add(key, self.bit)

@@ -9,9 +9,10 @@ import pytest
 
 from schedulers.types import PodId
 from statesync.kv_events.events import decode
+from statesync.kv_events.holders import Holders
 from statesync.kv_events.matching import Answered
 from statesync.kv_events.precise_index import PreciseHits, PreciseIndex
-from statesync.kv_events.tiers import CPU, DISK, SHARED, SharedStore, TierSettings, tier_of
+from statesync.kv_events.tiers import CPU, DISK, SHARED, SharedStore, TierBlocks, TierSettings, tier_of
 from tests.fakes.kv_publisher import BLOCK, FakeKvPublisher, chained
 from tests.statesync.kv_events.prompts import prompt
 from tests.statesync.kv_events.test_held import removed, stored
@@ -151,3 +152,14 @@ def test_a_tier_that_is_no_faster_than_computing_does_not_count() -> None:
 )
 def test_tiers_by_the_names_that_engines_use(medium: str, locality: str | None, tier: str) -> None:
     assert tier_of(medium, locality, ()) == tier
+
+
+def test_a_block_that_is_stored_with_other_keys_leaves_none_of_the_first_behind() -> None:
+    holders = Holders()
+    tier = TierBlocks(holders, 0.1, 100)
+    tier.add(1, (10, 11), counted=False)
+    tier.add(1, (11, 12), counted=False)
+    assert [key for key in range(20) if holders.of(key)] == [11, 12]
+    tier.retire()
+    holders.sweep(100)
+    assert len(holders) == 0
