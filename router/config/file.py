@@ -26,7 +26,7 @@ from router.settings import Section, Settings
 _PLACEHOLDER = re.compile(r"\$\{\w+\}|\$\(\w+\)|\{\{[^{}]*\}\}")
 """`${NAME}`, Kubernetes' `$(NAME)`, `{{ .Values.name }}`."""
 
-_QUANTITY = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s*(ms|s|m|h|[kKMGT]?i?B?)")
+_QUANTITY = re.compile(r"([0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)\s*(ms|s|m|h|(?:[kKMGT]i?)?B?)")
 _UNITS = {"ms": 0.001, "m": 60, "h": 3600}
 
 STDIN = "-"

@@ -147,6 +147,15 @@ WRONG = {
             "f:4: limits.buffer_budget_bytes: expected a whole number, got text: write 2000000000, in bytes",
         ],
     ),
+    "texts that are like numbers with units": (
+        POOL + "drain: {settle_s: 1_s, timeout_s: 1__0s}\nlimits: {max_body_bytes: 5iB, buffer_budget_bytes: 5B}",
+        [
+            "f:2: drain.settle_s: expected a number, got text",
+            "f:2: drain.timeout_s: expected a number, got text",
+            "f:3: limits.max_body_bytes: expected a whole number, got text",
+            "f:3: limits.buffer_budget_bytes: expected a whole number, got text: write 5, in bytes",
+        ],
+    ),
     "nothing at all": ("", ["f: pools: there is no pool, so no request can go anywhere"]),
     "no YAML": ("a: [", ["f:1: is not YAML: expected the node content, but found '<stream end>'"]),
     "a tab": ("a:\n\tb: 1", ["f:2: is not YAML: found character '\\t' that cannot start any token"]),
