@@ -313,5 +313,7 @@ class Exchange:
     def resume(self) -> None:
         """The client takes bytes again: read from the pod again."""
         self.edge.writable = True
+        if self.queued:
+            self.edge.expires_at = self.wait_until
         if self.relay is not None:
             self.relay.resume()

@@ -15,7 +15,7 @@ from router.dataplane.relay import MAX_HELD_BYTES, RAW, WRAP, Relay, RelayListen
 from router.errors import CutMidAnswer, PodRefused
 
 MAX_FIRST_BYTES: Final = 1 << 23
-"""Of the event with which a pod begins: vLLM puts the ids of all tokens of the prompt into it, of a million at most."""
+"""Of the event with which a pod begins that is asked for token ids: vLLM puts the ids of all tokens of the prompt into it, of a million at most."""
 
 
 class MovableRelay(Relay):
@@ -106,7 +106,8 @@ class MovableRelay(Relay):
 
     def _most(self) -> int:
         """Bytes of an event."""
-        return MAX_FIRST_BYTES if self.stream.splice.state.opening else MAX_HELD_BYTES
+        stream = self.stream
+        return MAX_FIRST_BYTES if stream.has_ids and stream.splice.state.opening else MAX_HELD_BYTES
 
     def end(self) -> None:
         """The pod's answer is over; of a stream that has no end yet it was cut."""

@@ -124,7 +124,9 @@ class RequestQueue:
             self._admission.wait(exchange)
         except Saturated:
             return False
-        exchange.wait_until = exchange.edge.expires_at = until
+        exchange.wait_until = until
+        if exchange.edge.writable:  # else a client that has part of its answer is to read on before this
+            exchange.edge.expires_at = until
         asyncio.get_running_loop().call_later(AGAIN_S, self._again, exchange, exchange.routed.line)
         return True
 
@@ -191,7 +193,8 @@ class RequestQueue:
         line = exchange.routed.line
         try:
             if self._attempts.place(exchange):
-                exchange.edge.expires_at = exchange.deadline or NEVER
+                if exchange.edge.writable:
+                    exchange.edge.expires_at = exchange.deadline or NEVER
                 return True
         except NoPodAvailable:
             if self._fallbacks.take(exchange, NO_POD):

@@ -59,11 +59,12 @@ class StreamMover:
         if not routed.call.stream:
             routed.movable = FixedStream(routed.body, NotMoved("size"), pool.failover.max_chars)
             return
-        made = opened(exchange.path, routed.body, ids=pool.engine == VLLM)
+        ids = pool.engine == VLLM
+        made = opened(exchange.path, routed.body, ids=ids)
         if isinstance(made, NotMoved):
             routed.movable = FixedStream(routed.body, made)
         else:
-            routed.movable = MovableStream(exchange.path, made, pool.failover.max_chars)
+            routed.movable = MovableStream(exchange.path, made, pool.failover.max_chars, ids=ids)
             routed.body = made.body
 
     def relay(self, listener: RelayListener, exchange: Exchange, placement: Placement, /) -> Relay:

@@ -11,9 +11,12 @@ from router.dataplane.failover.splice import Splice
 class MovableStream:
     """One stream, from its request to its end."""
 
-    __slots__ = ("_opened", "_path", "attempts", "splice")
+    __slots__ = ("_opened", "_path", "attempts", "has_ids", "splice")
 
-    def __init__(self, path: bytes, opened: Opened, max_chars: int) -> None:
+    def __init__(self, path: bytes, opened: Opened, max_chars: int, *, ids: bool = False) -> None:
+        """`ids`: as `opened` was asked for them."""
+        self.has_ids = ids or opened.wants_ids
+        """The first event may have the ids of the whole prompt."""
         self._path = path
         self._opened = opened
         state = AnswerState(max_chars, trimmed=path == CHAT)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from router.settings import Failover, Limits, Pool, Timeouts
+from schedulers.types import PodId
 from tests.fakes.memory_client_and_pods import LAST_CHUNK, SSE_HEAD, Client, PodEnd, chunk, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
@@ -243,6 +244,30 @@ def test_a_stream_for_which_no_pod_comes_in_time_ends() -> None:
         assert rig.metrics.moves == {("main", "no_pod"): 1}
         assert not client.answer().complete
         assert rig.admission.queued == 0
+        other.leaves()
+
+
+@pytest.mark.parametrize("slow", ["reads on", "gets a pod", "stalls"])
+def test_a_stream_of_a_slow_client_does_not_wait_without_end(slow: str) -> None:
+    limits, timeouts = Limits(queue_timeout_s=20.0, write_buffer_bytes=200), Timeouts(client_write_s=60.0)
+    with Rig(moving(max_inflight_per_pod=1), limits=limits, timeouts=timeouts) as rig:
+        client, other = asks(rig), asks(rig)
+        first, full = rig.net.made
+        client.stops_reading()
+        begins(first)
+        rig.wire.do(lambda: rig.view.block(PodId(first.address), "draining"))
+        first.dies()
+        assert rig.admission.queued == 1
+        rig.passes(2.0)  # no pod is tried again
+        if slow == "reads on":
+            client.reads_on()
+            rig.passes(21.0)
+            assert error(client).endswith("no other pod has room.")
+        elif slow == "gets a pod":
+            full.sends(ok())
+            assert rig.admission.queued == 0
+        rig.passes(61.0)
+        assert client.fate == "aborted" if slow != "reads on" else "closed"
         other.leaves()
 
 
