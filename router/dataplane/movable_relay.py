@@ -15,7 +15,8 @@ from router.dataplane.relay import MAX_HELD_BYTES, RAW, WRAP, Relay, RelayListen
 from router.errors import CutMidAnswer, PodRefused
 
 MAX_FIRST_BYTES: Final = 1 << 23
-"""Of the event with which a pod begins that is asked for token ids: vLLM puts the ids of all tokens of the prompt into it, of a million at most."""
+"""Of the first event of a pod that was asked for token ids: vLLM puts those of the whole prompt into it, a million at
+most."""
 
 
 class MovableRelay(Relay):
