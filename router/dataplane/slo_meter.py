@@ -108,7 +108,8 @@ class SloMeter:
 def events_in(piece: bytes) -> int:
     """How many events begin in a piece of a stream. Nearly all pieces are one event, in a chunk or not: their line ends
     are in the first and the last few bytes, and the rest need not be searched for more."""
-    if _LINE_END in piece[_BEFORE:-_AFTER]:
+    # Compiled, a slice that ends before it begins raises: a short piece has none.
+    if len(piece) > _BEFORE + _AFTER and _LINE_END in piece[_BEFORE:-_AFTER]:
         return piece.count(b"data:")
     if piece.startswith(b"data:"):
         return 1
