@@ -45,6 +45,7 @@ from router.settings import (
     Section,
     Sessions,
     Settings,
+    Sync,
     Telemetry,
     TenantSettings,
     Timeouts,
@@ -53,7 +54,7 @@ from router.settings import (
 from router.telemetry.logs import FORMATS, LEVELS
 from statesync.discovery.address import parse
 from statesync.discovery.source import open_source
-from statesync.errors import BadStoreUrl, DiscoveryError
+from statesync.errors import BadStoreUrl, DiscoveryError, StateError
 from statesync.store.open import open_store
 
 VLLM_KEEPALIVE_S = 5.0
@@ -106,6 +107,9 @@ _RANGES: Mapping[tuple[type[Section], str], _Range] = {
     (Scrape, "timeout_s"): _POSITIVE,
     (Scrape, "max_per_s"): _POSITIVE,
     (Scrape, "models_interval_s"): _POSITIVE,
+    (Sync, "lease_s"): _Range(low=0.1),
+    (Sync, "timeout_s"): _POSITIVE,
+    (Sync, "checkpoint_s"): _Range(low=0.1),
     (Discovery, "interval_s"): _POSITIVE,
     (Prefix, "default_kv_tokens"): _COUNT,
     (Telemetry, "sample_ratio"): _SHARE,
@@ -221,9 +225,11 @@ def _labels(settings: Settings) -> Iterator[Problem]:
 
 def _state(settings: Settings) -> Iterator[Problem]:
     try:
-        open_store(settings.state)
+        open_store(settings.state, settings.sync)
     except BadStoreUrl as error:
         yield Problem(("state",), str(error))
+    except StateError as error:
+        yield Problem(("sync", "namespace"), str(error))
 
 
 def _choices(settings: Settings) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from router.settings import (
     Scrape,
     Sessions,
     Settings,
+    Sync,
     Timeouts,
 )
 from tests.fakes.each_case import each_case
@@ -95,6 +96,10 @@ ERRORS = {
     "a log format of no known kind": (settings(logging=Logging(format="xml")), "logging.format"),
     "a log level of no known kind": (settings(logging=Logging(level="loud")), "logging.level"),
     "a probe path without its slash": (settings(health=Health(path="health")), "health.path"),
+    "a lease of no time": (settings(sync=Sync(lease_s=0)), "sync.lease_s"),
+    "no time for Redis": (settings(sync=Sync(timeout_s=0)), "sync.timeout_s"),
+    "checkpoints without a pause": (settings(sync=Sync(checkpoint_s=0)), "sync.checkpoint_s"),
+    "a namespace with braces": (settings(state="redis://h:1", sync=Sync(namespace="{a}")), "sync.namespace"),
     "a longest ejection below the first": (settings(health=Health(eject_s=9, eject_max_s=3)), "health.eject_max_s"),
     "no time to connect": (settings(timeouts=Timeouts(connect_s=0)), "timeouts.connect_s"),
     "a negative time": (settings(timeouts=Timeouts(idle_s=-1)), "timeouts.idle_s"),
