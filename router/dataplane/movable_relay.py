@@ -43,6 +43,8 @@ class MovableRelay(Relay):
         if before is not None:
             self.begun = True
             self.sse = True
+            self.status = before.status
+            """That of the answer, not what this pod says."""
             self.first_at, self.last_at = before.first_at, before.last_at
             self.last, self.tail = before.last, before.tail
             self._mode, self._framing = before._mode, before._framing
@@ -63,7 +65,6 @@ class MovableRelay(Relay):
         return True
 
     def _next_head(self, status: int, readable: bool) -> bool:
-        self.status = status
         self.listener.answered(self, status)  # for the pod's health
         self._follows = readable
         if not readable:

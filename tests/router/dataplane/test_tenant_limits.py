@@ -9,10 +9,10 @@ import pytest
 
 from router.access.limits import LimitRegistry
 from router.dataplane.tenant_limits import TenantLimits
-from router.settings import Pool, TenantSettings
+from router.settings import Failover, Pool, TenantSettings
 from tests.fakes.each_case import each_case
 from tests.fakes.known_keys import access_of, bearer
-from tests.fakes.memory_client_and_pods import CHAT, Client, event, ok, post
+from tests.fakes.memory_client_and_pods import CHAT, SSE_HEAD, Client, event, ok, post
 from tests.fakes.memory_gateway import Rig, one_pool
 
 SEARCH = bearer("search")
@@ -188,6 +188,17 @@ def test_a_deadline_of_the_clients_own_is_as_if_it_had_left(rig: Rig) -> None:
     assert client.answer().status == 504
     requests, _, slots = (share.hand for share in limits.shares)
     assert (int(requests), slots) == (9, 1)
+
+
+def test_a_stream_that_no_pod_goes_on_with_uses_the_tokens_that_its_client_got() -> None:
+    with Rig(one_pool(failover=Failover(mid_stream=True))) as rig:
+        limits = limited(rig, tokens_per_minute=6000)
+        client = rig.asks(CHAT.replace(b"{", b'{"stream":true,', 1), SEARCH)
+        said = [event(f'{{"id":"a","choices":[{{"delta":{{"content":"{at}"}}}}]}}') for at in range(40)]
+        rig.asked().sends(SSE_HEAD, *said).dies()
+        rig.asked().sends(ok(b"{}", status="400 Bad Request"))
+        assert not client.answer().complete
+        assert 6000 - 80 < limits.shares[0].hand < 6000 - 35
 
 
 def test_a_compressed_stream_uses_tokens(rig: Rig) -> None:
