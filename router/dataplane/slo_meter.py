@@ -39,17 +39,17 @@ class SloMeter:
     def __init__(self, arrived: float, relay: Relay, receiver: Receiver) -> None:
         """`receiver` takes what is passed on: the relay, or what stands in front of it."""
         self._arrived = arrived
-        self._direct: Relay | None = None
+        self._relay = relay
+        self._next = receiver
+        self._direct = relay if receiver is relay else None
         """The relay, where nothing stands in front of it: a compiled call costs a tenth of one to any receiver."""
-        self.goes_on(relay, receiver)
         self._events = self._body_bytes = 0
         self._last_at = 0.0
         """When the last event with a token came."""
 
     def goes_on(self, relay: Relay, receiver: Receiver) -> None:
         """Another pod goes on with the stream."""
-        self._relay = relay
-        self._next = receiver
+        self._relay, self._next = relay, receiver
         self._direct = relay if receiver is relay else None
 
     def connected(self, connection: UpstreamConnection, /) -> None:
