@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 REPLAY_BYTES: Final = 65536
 """Of a call's messages, kept for another pod until the first one answers; a longer call is not repeated."""
 
+PIECE_BYTES: Final = 64
+"""What a piece of a call takes beside its bytes, of which it may have one."""
+
 _CODES: Final = frozenset(ErrorCode)
 
 
@@ -91,7 +94,7 @@ class GrpcCall:
 
     def data(self, piece: bytes, counted: int, /) -> None:
         """A part of the client's messages."""
-        self._kept += len(piece)
+        self._kept += len(piece) + PIECE_BYTES
         self.held += len(piece)
         self.pieces.append((piece, counted))
         if self.attempt is not None:

@@ -18,6 +18,10 @@ CONNECTION_WINDOW: Final = 1 << 20
 """Bytes that may be under way on a connection and not passed on; 64 KB of each stream."""
 
 
+SMALL: Final = 512
+"""A piece of fewer bytes that waits is joined with the next: alone each would take more memory than its bytes."""
+
+
 class StreamEvents(Protocol):
     """What takes the events of a stream."""
 
@@ -111,6 +115,9 @@ class OpenStreams:
     def send(self, stream: int, piece: bytes, counted: int) -> None:
         """Send bytes as the other side's windows allow."""
         if (out := self._outgoing.get(stream)) is not None:
+            if out.pieces and len(out.pieces[-1][0]) < SMALL and (len(out.pieces) > 1 or not out.at):
+                last, before = out.pieces.pop()
+                piece, counted = last + piece, before + counted
             out.pieces.append((piece, counted))
             self._pump(stream)
 

@@ -294,3 +294,15 @@ def test_trailers_reach_a_client_that_has_not_sent_all() -> None:
         for _ in range(9):
             client.reads()
         assert client.status(stream).startswith("14 ")
+
+
+def test_bytes_that_come_one_by_one_are_not_kept_one_by_one() -> None:
+    with GrpcRig(pods=1) as rig:
+        client = rig.caller()
+        stream = client.call(end=False)
+        for _ in range(3000):
+            client.h2.send_data(stream, b"x")
+        client.sends()
+        (call,) = rig.port.calls
+        assert len(call.pieces) <= 1100
+        assert rig.pod().body(1) == b"x" * 3000

@@ -67,6 +67,7 @@ def connected() -> Iterator[Connected]:
     far.data_to_send(len(PREFACE))
     yield wire, server, transport, far
     wire.close()
+    assert wire.crashes == []
 
 
 def test_a_body_waits_for_the_window_and_its_end_for_the_body(connected: Connected) -> None:

@@ -40,6 +40,7 @@ def run(play: Callable[[Sender], None]) -> None:
     wire = Wire()
     try:
         wire.do(lambda: play(Sender(wire)))
+        assert wire.crashes == []
     finally:
         wire.close()
 
@@ -114,5 +115,21 @@ def test_half_a_window_is_given_back_at_a_time() -> None:
         assert sender.kinds() == [(frames.WINDOW_UPDATE, 0, 4)]
         sender.acknowledge(5, 49_500)
         assert sender.kinds() == [(frames.WINDOW_UPDATE, 0, 4)]
+
+    run(play)
+
+
+def test_bytes_that_wait_one_by_one_are_joined() -> None:
+    def play(sender: Sender) -> None:
+        stream = sender.begin_stream()
+        sender._states[stream].send_window = 2
+        counts = sent(sender, stream, b"abc", *[b"%d" % (number % 10) for number in range(3000)], trailers=True)
+        waiting = sender._outgoing[stream].pieces
+        assert len(waiting) < 10
+        assert b"".join(piece for piece, _ in waiting) == b"abc" + b"0123456789" * 300
+        sender._states[stream].send_window = 10_000
+        sender._pump(stream)
+        assert sum(counts) == 3003
+        assert sum(length for kind, _, length in sender.kinds() if kind == frames.DATA) == 3003
 
     run(play)
