@@ -213,7 +213,7 @@ class ClientConnection(Http2Connection):
     def _leave_if_idle(self) -> None:
         if self.streams:
             return
-        if self._outgoing:
-            self._edge.abort()  # it took nothing of its last answers all the time
+        if self._outgoing or self._broken:
+            self._edge.abort()  # it took nothing of its last answers all the time, nor of the last words
         else:
             self.leave()

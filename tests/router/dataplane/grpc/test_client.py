@@ -47,6 +47,15 @@ def test_a_connection_that_breaks_the_protocol_is_closed() -> None:
         assert (rig.port.connections, rig.listener.edges) == (set(), set())
 
 
+def test_a_connection_that_breaks_the_protocol_and_reads_nothing_is_cut_off_in_time() -> None:
+    with GrpcRig() as rig:
+        client = rig.sniffed()
+        client.transport.stall()
+        client.sends(PREFACE + b"\x00\x00\x01\x04\x00\x00\x00\x00\x00x")
+        passes(rig, Timeouts().client_keepalive_s + 1)
+        assert (client.fate, rig.port.connections, rig.listener.edges) == ("aborted", set(), set())
+
+
 def goodbyes(client: GrpcPeerClient) -> list[events.Event]:
     return client.all(events.ConnectionTerminated)
 
