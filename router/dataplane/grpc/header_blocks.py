@@ -91,6 +91,8 @@ class HeaderBlocks:
             raise ConnectionBroken(ErrorCode.ENHANCE_YOUR_CALM, "headers are too long") from None
         except (HPACKError, ValueError) as error:
             raise ConnectionBroken(ErrorCode.COMPRESSION_ERROR, str(error)) from None
+        if kind != REQUEST:  # gRPC's servers send their messages' blanks
+            found = [(name, value.strip(b" \t")) for name, value in found]
         result = found if allowed(found, kind) else None
         if _state(self._decoder) != before or len(known) >= _KEPT:
             known.clear()

@@ -106,6 +106,13 @@ def test_headers_are_allowed_where_they_stand(kind: int, headers: Headers, good:
     assert (HeaderBlocks().decode(Encoder().encode(headers), kind) is not None) is good
 
 
+@pytest.mark.parametrize("kind", [ANSWER, TRAILERS])
+def test_blanks_around_what_a_pod_says_are_taken_off(kind: int) -> None:
+    head = [(b":status", b"200")] if kind == ANSWER else []
+    block = Encoder().encode([*head, (b"grpc-message", b"\tno such file "), (b"x", b" ")])
+    assert HeaderBlocks().decode(block, kind) == [*head, (b"grpc-message", b"no such file"), (b"x", b"")]
+
+
 @pytest.mark.parametrize(
     ("block", "code"),
     [
