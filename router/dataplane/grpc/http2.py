@@ -217,8 +217,10 @@ class Http2Connection(OpenStreams):
             self._fail(stream, ErrorCode.PROTOCOL_ERROR)
             return
         if kind == ANSWER:
-            if headers[0][1][:1] == b"1" and not ended:
-                return  # more headers follow: this is not yet the answer
+            if headers[0][1][:1] == b"1":  # more headers follow: this is not yet the answer
+                if ended:
+                    self._fail(stream, ErrorCode.PROTOCOL_ERROR)
+                return
             state.answered = True
         if ended:
             self._close_half(stream, state, sent=False)

@@ -8,8 +8,10 @@ import pytest
 from h2 import events
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
+from hpack import Encoder
 
 from router.dataplane.grpc.call import REPLAY_BYTES
+from router.dataplane.grpc.frames import header_frames
 from router.settings import Limits
 from tests.fakes.grpc_rig import GrpcPeerClient, GrpcPeerPod, GrpcRig, echo
 
@@ -306,3 +308,15 @@ def test_bytes_that_come_one_by_one_are_not_kept_one_by_one() -> None:
         (call,) = rig.port.calls
         assert len(call.pieces) <= 1100
         assert rig.pod().body(1) == b"x" * 3000
+
+
+def test_a_pod_that_ends_a_call_before_its_answer_broke_it_off() -> None:
+    with GrpcRig(pods=1) as rig:
+        client = rig.caller()
+        stream = client.call(b"x")
+        pod = rig.pod()
+        (asked,) = pod.asked()
+        ends = header_frames(asked, Encoder().encode([(b":status", b"100")]), 16384, end=True)
+        rig.wire.do(lambda: pod.end.transport.deliver(ends))
+        assert client.status(stream).startswith("14 ")
+        assert rig.inflight == 0
