@@ -173,12 +173,10 @@ class Attempts:
         routed, pod = exchange.routed, relay.placement.pod
         counts = routed.arm is not None or (exchange.tenant is not None and self._counts_tokens(exchange))
         if routed.slo is not None or (counts and routed.stream):
-            meter = routed.meter
-            if relay.begun and isinstance(meter, SloMeter):  # of a stream that another pod goes on with
-                meter.goes_on(relay, receiver)
+            if relay.begun and isinstance(routed.meter, SloMeter):
+                receiver = routed.meter.goes_on(relay, receiver)
             else:
-                meter = routed.meter = SloMeter(exchange.arrived, relay, receiver)
-            receiver = meter
+                receiver = routed.meter = SloMeter(exchange.arrived, relay, receiver)
         if exchange.refs is not None:
             receiver = self._owners.receiver(exchange, pod.id, receiver)
         if exchange.upgrade:

@@ -47,10 +47,11 @@ class SloMeter:
         self._last_at = 0.0
         """When the last event with a token came."""
 
-    def goes_on(self, relay: Relay, receiver: Receiver) -> None:
-        """Another pod goes on with the stream."""
+    def goes_on(self, relay: Relay, receiver: Receiver) -> SloMeter:
+        """Another pod goes on with the stream; returns this meter."""
         self._relay, self._next = relay, receiver
         self._direct = relay if receiver is relay else None
+        return self
 
     def connected(self, connection: UpstreamConnection, /) -> None:
         """Pass on that the request is about to be sent."""
