@@ -110,8 +110,10 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 class GrpcClient:
     """A client of the service, over one connection."""
 
-    def __init__(self, address: str, credentials: Any = None) -> None:
-        options = [("grpc.enable_retries", 0), ("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+    def __init__(self, address: str, credentials: Any = None, *, retries: bool = False) -> None:
+        """`retries`: gRPC's transparent ones, which it has by default, of calls that no server has seen."""
+        options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+        options.append(("grpc.enable_retries", int(retries)))
         if credentials is None:
             self._channel = grpc.insecure_channel(address, options)
         else:
