@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -128,3 +129,11 @@ def test_a_cycle_of_folders_is_found() -> None:
     arrows = frozenset({("a", "b"), ("b", "c"), ("c", "b"), ("c", "d")})
     assert reachable(arrows) == {"a": {"b", "c", "d"}, "b": {"b", "c", "d"}, "c": {"b", "c", "d"}}
     assert Picture("some", 4, 4, arrows).circular == [("b", "c"), ("c", "b")]
+
+
+def test_every_link_that_is_kept_leads_to_a_file_of_the_repository() -> None:
+    kept = subprocess.run(["git", "ls-files", "-s", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    links = [entry.partition("\t")[2] for entry in kept.stdout.split("\0") if entry.startswith("120000 ")]
+    assert links, "the chart has two"
+    assert {link for link in links if not (ROOT / link).resolve().is_relative_to(ROOT)} == set()
+    assert {link for link in links if not (ROOT / link).exists()} == set()
