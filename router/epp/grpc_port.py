@@ -187,12 +187,13 @@ class GrpcConnection(Http2Connection):
         self.flush()
 
     def end(self) -> None:
-        """Close the connection. Calls that are open end in good order: what they were for is over."""
+        """End the connection. Calls that are open end in good order: what they were for is over."""
         for call in list(self.streams.values()):
             if isinstance(call, ServerCall):
                 call.ended()
+        self.say_goodbye(self.highest_stream)
         self.flush()
-        self.close()
+        self.linger()
 
     def go_away(self) -> None:
         """Have the client open its next calls elsewhere; those that are open, or under way here, go on."""

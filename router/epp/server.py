@@ -10,6 +10,7 @@ from itertools import count
 from typing import Final, cast
 
 from router.address import ListenAddress, bind
+from router.dataplane.grpc.http2 import LINGER_S
 from router.dataplane.grpc.status import Status
 from router.epp.call import PickerCall, PickerParts
 from router.epp.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse, ProcessingRequest, ProcessingResponse
@@ -26,6 +27,9 @@ SERVING, NOT_SERVING = 1, 2
 
 HANDSHAKE_S: Final = 60.0
 """Seconds for a handshake where `timeouts.client_header_s` is off; to take the last bytes where `client_write_s` is."""
+
+LOOK_S: Final = 0.01
+"""Seconds between two looks whether the clients have closed."""
 
 BACKLOG: Final = 1024
 """Connections that wait to be accepted."""
@@ -85,12 +89,15 @@ class PickerServer:
             connection.go_away()
 
     async def stop(self) -> None:
-        """End every stream."""
+        """End every stream, and return when the clients have closed, or have had the time to."""
         self.stop_accepting()
         if self._acceptor is not None:
             self._acceptor.abort()
         for connection in list(self._connections):
             connection.end()
+        left = (LINGER_S + LOOK_S) / LOOK_S
+        while self._connections and (left := left - 1) > 0:  # noqa: ASYNC110  a set has no event; this is the way out
+            await asyncio.sleep(LOOK_S)
 
     # As an `Acceptance`. Its clients are proxies: there is no limit for them.
 

@@ -150,10 +150,10 @@ class ClientConnection(Http2Connection):
         self._edge.connection_lost(exc)
 
     def flush(self) -> None:
-        """Write the frames that were made; close after the last call of a connection that ends."""
+        """Write the frames that were made; the client closes after the last call of a connection that ends."""
         super().flush()
         if self._last != LAST_ID and not self.streams and not self._outgoing:
-            self.close()
+            self.linger()
         elif not self.streams and self._idle is None and self.transport is not None:
             self._rest()  # the last call ended, and its client may say nothing more
 

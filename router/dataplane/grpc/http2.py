@@ -24,6 +24,9 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 UNLIMITED: Final = 1 << 32
 
+LINGER_S: Final = 1.0
+"""Seconds for the other side to close a connection after a goodbye."""
+
 
 class Http2Connection(OpenStreams):
     """The protocol of a transport, by its methods."""
@@ -49,6 +52,7 @@ class Http2Connection(OpenStreams):
         self._answered_ping = False
         """An answer to a ping is among these frames. What comes with it was sent before this side can say more."""
         self._broken = False
+        self._lingers: asyncio.TimerHandle | None = None
 
     # Events of the transport
 
@@ -87,6 +91,8 @@ class Http2Connection(OpenStreams):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, and all of its streams."""
         self.transport = None
+        if self._lingers is not None:
+            self._lingers.cancel()
         self._end_streams()
 
     def _end_streams(self) -> None:
@@ -110,6 +116,12 @@ class Http2Connection(OpenStreams):
             self.transport.resume_reading()
         self._pump_all()
         self.flush()
+
+    def linger(self) -> None:
+        """Leave it to the other side, which was sent a goodbye, to close. A close over bytes that are unread, a
+        ping or a window, resets the connection, and what was written last is lost (RFC 9112 section 9.6)."""
+        if self._lingers is None and self.transport is not None:
+            self._lingers = asyncio.get_running_loop().call_later(LINGER_S, self.close)
 
     # For those that have a connection
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import grpc
 import grpc.aio
 import pytest
+from hpack import Encoder
 
+from router.dataplane.grpc import frames
+from router.dataplane.grpc.frames import goaway, header_frames
 from router.dataplane.grpc.http2 import PREFACE
 from router.epp.grpc_port import MAX_MESSAGE, CallHandler, GrpcConnection, ServerCall
 from tests.fakes.waiting import DEADLINE_S
@@ -54,11 +58,13 @@ def serve(talk: Talk) -> None:
         server = await loop.create_server(
             lambda: cast(asyncio.Protocol, GrpcConnection(begin, connections)), "127.0.0.1", 0
         )
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.sockets[0].getsockname()[1]}") as channel:
+        async with contextlib.AsyncExitStack() as closing:
+            closing.callback(server.close)
+            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            channel = await closing.enter_async_context(grpc.aio.insecure_channel(address))
             await talk(channel, seen, connections)
         for connection in list(connections):
             connection.close()
-        server.close()
 
     asyncio.run(run())
 
@@ -183,5 +189,32 @@ def test_a_call_that_is_open_at_the_end_of_the_server_ends_in_good_order() -> No
         first.end()
         assert await call.read() is grpc.aio.EOF
         assert (await call.code(), seen) == (grpc.StatusCode.OK, ["end"])
+
+    serve(talk)
+
+
+def test_what_was_sent_last_arrives_though_the_server_has_not_read_all_of_the_client() -> None:
+    head = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/echo"), (b":authority", b"x")]
+    begins = header_frames(1, Encoder().encode(head, huffman=False), frames.LONGEST, end=False)
+
+    async def talk(channel: grpc.aio.Channel, seen: list[str], connections: set[GrpcConnection]) -> None:
+        await channel.channel_ready()
+        (first,) = connections
+        assert first.transport is not None
+        reader, writer = await asyncio.open_connection(*first.transport.get_extra_info("sockname"))
+        writer.write(PREFACE + frames.settings({}) + begins + frames.frame(frames.DATA, 0, 1, b"\0\0\0\0\1a"))
+        received = b""
+        async with asyncio.timeout(DEADLINE_S):
+            while b"\0\0\0\0\1a" not in received:
+                received += await reader.read(1 << 16)
+            writer.write(frames.frame(frames.PING, 0, 0, b"8 bytes."))  # is in the socket, and not read
+            (connections - {first}).pop().end()
+            while goaway(1) not in received:
+                piece = await reader.read(1 << 16)
+                assert piece, "it is not closed before all has come"
+                received += piece
+        assert b"\x01\x05\0\0\0\1" in received, "headers that end the stream"
+        writer.close()
+        await writer.wait_closed()
 
     serve(talk)

@@ -9,7 +9,7 @@ from h2.settings import SettingCodes
 
 from router.dataplane.grpc.client import CANCELS, LAST_WORDS_S
 from router.dataplane.grpc.frames import LAST_ID, goaway, window_update
-from router.dataplane.grpc.http2 import PREFACE
+from router.dataplane.grpc.http2 import LINGER_S, PREFACE
 from router.lifecycle import Phase
 from router.settings import Limits, Timeouts
 from tests.fakes.grpc_rig import GrpcPeerClient, GrpcRig, echo
@@ -82,6 +82,8 @@ def test_a_drain_ends_a_connection_after_its_calls_and_refuses_later_ones() -> N
         client.sends()
         assert client.end.fate == ""
         pod.answers(asked, b"done")
+        assert client.end.fate == "", "the client closes, or time does"
+        passes(rig, LINGER_S + 0.1)
         assert client.end.fate == "closed"
         assert (rig.port.open, rig.port.connections) == (0, set())
 
@@ -95,6 +97,7 @@ def test_a_client_that_does_not_answer_is_not_waited_for() -> None:
         rig.wire.do(lambda: rig.lifecycle.enter(Phase.DRAINING))
         assert (client.end.fate, rig.port.open) == ("", 1)
         passes(rig, LAST_WORDS_S + 0.1)
+        passes(rig, LINGER_S)
         assert (client.end.fate, rig.port.open) == ("closed", 0)
 
 
@@ -112,6 +115,8 @@ def test_an_idle_connection_is_closed_and_one_with_a_call_is_not() -> None:
         busy.call(b"x")
         passes(rig, Timeouts().client_keepalive_s + 1)
         passes(rig, LAST_WORDS_S + 0.1)
+        assert idle.end.fate == "", "the client is to close: it may be saying something"
+        passes(rig, LINGER_S)
         assert (idle.end.fate, busy.end.fate) == ("closed", "")
 
 
