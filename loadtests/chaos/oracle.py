@@ -1,8 +1,8 @@
 """What became of a request: a verdict on what its client got, and whether a fault excuses it. Pure.
 
 An error may only come from a pod's or a name server's fault that was on at the time, and has to name its reason. A
-connection that ends without one is excused by the death of its replica alone, and an answer in one piece that is cut by
-the death of its pod: after the head, HTTP has no place for a reason.
+connection that ends without one is excused by the death of its replica, and by that of its pod where a reason has no
+place: in an answer in one piece after its head, and in a stream after a part of a line, of a pod that sends such parts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from loadtests.chaos.requests import Asked, right_answer
 from loadtests.sim.http_client import TIMEOUT, Answer
 
 COMPLETE, CONTINUED, CANCELLED = "complete", "continued", "cancelled by its client"
-EXPLAINED, CUT, LOST = (
+EXPLAINED, CUT, TORN, LOST = (
     "ended by an error that names the reason",
     "whole answer cut with its pod",
+    "stream cut in the middle of a line",
     "lost with its replica",
 )
-OUTCOMES: Final = (COMPLETE, CONTINUED, CANCELLED, EXPLAINED, CUT, LOST)
+OUTCOMES: Final = (COMPLETE, CONTINUED, CANCELLED, EXPLAINED, CUT, TORN, LOST)
 """The outcomes that a request may have. Any other is a fault of the gateway."""
 
 MOVED: Final = b": turnout moved"
@@ -41,6 +42,9 @@ FULL: Final = "pool_saturated"
 
 ENGINE: Final = frozenset({"InternalServerError", "RateLimitError", "ServiceUnavailableError", "500", "429", "503"})
 """Types and codes of the errors that a pod with a fault answers, passed on."""
+
+DRIPS: Final = "pod_slow_drip"
+"""The fault of which an event comes in parts."""
 
 AFTER_S: Final = 12.0
 """A fault excuses errors for this long after its end: ejections and probes have to end, and a backlog to empty."""
@@ -76,7 +80,15 @@ def judge(asked: Asked, answer: Answer, replica: str, windows: Sequence[Window])
         return Judged("cut without a fault", verdict.detail)
     if verdict.outcome == "connection lost" and _killed(answer, replica, near):
         return Judged(LOST)
+    if verdict.outcome == "connection lost" and _torn(asked, answer, near):
+        return Judged(TORN)
     return verdict
+
+
+def _torn(asked: Asked, answer: Answer, near: Sequence[Window]) -> bool:
+    kinds = {each.kind for each in near}
+    in_a_line = asked.stream and not answer.body.endswith((b"\n", b"\r"))
+    return in_a_line and DRIPS in kinds and not kinds <= HARMLESS
 
 
 def _killed(answer: Answer, replica: str, near: Sequence[Window]) -> bool:

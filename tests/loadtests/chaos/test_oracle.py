@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from loadtests.chaos.oracle import CANCELLED, COMPLETE, CONTINUED, CUT, EXPLAINED, LOST, Judged, Window, judge
+from loadtests.chaos.oracle import CANCELLED, COMPLETE, CONTINUED, CUT, EXPLAINED, LOST, TORN, Judged, Window, judge
 from loadtests.chaos.requests import KINDS, Asked, draw, engine_bytes
 from loadtests.sim.http_client import CONNECTION_LOST, TIMEOUT, Answer
 
@@ -107,6 +107,17 @@ def test_a_whole_answer_may_be_cut_with_its_pod_only() -> None:
     half = answer(engine_bytes(request)[:200], complete=False, failure=CONNECTION_LOST)
     assert judged(request, half) == Judged(CUT)
     assert judged(request, half, []).outcome == "cut without a fault"
+
+
+def test_a_stream_may_be_cut_in_the_middle_of_a_line_where_its_pod_drips_and_dies() -> None:
+    request = asked()
+    begun = cut(engine_bytes(request), 4)
+    torn = answer(begun + b'data: {"id":', complete=False, failure=CONNECTION_LOST)
+    drips, dies = Window("pod_slow_drip", 0.0, 1.0), Window("pod_parted", 0.0, 1.0)
+    assert judged(request, torn, [drips, dies]) == Judged(TORN)
+    assert judged(request, torn, [drips]).outcome == judged(request, torn, [dies]).outcome == "connection lost"
+    whole = answer(begun, complete=False, failure=CONNECTION_LOST)
+    assert judged(request, whole, [drips, dies]).outcome == "connection lost", "an error has a place after a line"
 
 
 def test_what_a_client_that_left_has_read_must_be_true() -> None:
