@@ -34,6 +34,9 @@ MAX_HEAD_BYTES: Final = 65536
 MAX_BODY_BYTES: Final = 1 << 20
 """A policy with its parameters is a page or two."""
 
+MAX_READ_BYTES: Final = 16 << 20
+"""Read of a body, most of it dropped, before a connection is closed over the rest of it."""
+
 REQUEST_S: Final = 10.0
 """Seconds from a connection's begin, or from a further request's first byte, to the end of that request; and for an
 answer to be taken."""
@@ -200,23 +203,48 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        announced, size = headers.get(b"content-length", b"0"), 0
+        body = _Body(receive, send, expected=not headers.keys().isdisjoint((b"content-length", b"transfer-encoding")))
+        announced = headers.get(b"content-length", b"0")
         if len(announced) > 15 or int(announced) > MAX_BODY_BYTES:
-            await _too_large(scope, receive, send)
+            await _too_large(scope, receive, body.answer)
             return
 
         async def counted() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > MAX_BODY_BYTES:
+            message = await body.receive()
+            if body.size > MAX_BODY_BYTES:
                 raise _BodyTooLarge
             return message
 
         try:
-            await self._app(scope, counted, send)
+            await self._app(scope, counted, body.answer)
         except _BodyTooLarge:
-            await _too_large(scope, receive, send)
+            await _too_large(scope, receive, body.answer)
+
+
+class _Body:
+    """The body of one request, which is read before its answer ends: a connection that is closed over unread bytes is
+    reset, and the answer may be lost with it (RFC 9112, 9.6). The time for it is that of the request."""
+
+    def __init__(self, receive: Receive, send: Send, *, expected: bool) -> None:
+        self.size = 0
+        self._receive, self._send = receive, send
+        self._over = not expected
+
+    async def receive(self) -> Message:
+        """The next part."""
+        message = await self._receive()
+        self.size += len(message.get("body", b""))
+        self._over = not message.get("more_body", False)
+        return message
+
+    async def answer(self, message: Message) -> None:
+        """Send a part of the answer; the last one, once there is nothing more to read."""
+        if not self._over and message["type"] == "http.response.body" and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            while not self._over and self.size < MAX_READ_BYTES:
+                await self.receive()
+            message = {"type": "http.response.body"}
+        await self._send(message)
 
 
 class _BodyTooLarge(BaseException):

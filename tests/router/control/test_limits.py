@@ -23,6 +23,7 @@ from router.control.limits import (
     MAX_PIPELINED,
 )
 from router.control.server import ControlServer
+from tests.fakes.virtual_time import real_moment
 from tests.fakes.waiting import until
 
 OWN = f"127.2.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
@@ -38,7 +39,10 @@ Connect = Callable[..., Coroutine[None, None, Client]]
 
 
 async def size_of_body(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application that reads whole bodies."""
+    """An application that reads whole bodies, except of what it refuses."""
+    if scope["path"] == "/refused":
+        await PlainTextResponse("no", 401)(scope, receive, send)
+        return
     body = await Request(scope, receive).body()
     await PlainTextResponse(str(len(body)))(scope, receive, send)
 
@@ -244,5 +248,45 @@ def test_a_body_is_read_up_to_the_limit() -> None:
         assert (await answer(await connect(), whole % 10**30)).startswith(b"4")
         chunked = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
         assert (await answer(await connect(), chunked + b"100001\r\n" + most + b"x\r\n0\r\n\r\n")).startswith(b"413 ")
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("framing", "refused"),
+    [
+        (b"content-length: %d" % (2 * MAX_BODY_BYTES), b"413"),
+        (b"content-length: 10\r\nconnection: close", b"401"),
+        (b"content-length: 10", b"401"),
+    ],
+)
+def test_a_client_that_still_sends_its_body_reads_why_it_is_refused(framing: bytes, refused: bytes) -> None:
+    async def scene(connect: Connect) -> None:
+        client = await connect()
+        head = b"POST /refused HTTP/1.1\r\nhost: x\r\n" + framing + b"\r\n\r\n"
+        assert (await answer(client, head)).startswith(refused)
+        half = int(framing.split()[1]) // 2
+        for _ in range(2):
+            client[1].write(b"x" * half)
+            await client[1].drain()
+            await real_moment()
+        if refused == b"413" or b"close" in framing:
+            assert await client[0].read() == b"", "closed, and not reset"
+        else:
+            assert await answer(client, GET) == b"200 0"
+
+    play(scene)
+
+
+def test_a_body_without_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_READ_BYTES", 2 * MAX_BODY_BYTES)
+
+    async def scene(connect: Connect) -> None:
+        client = await connect()
+        assert (await answer(client, b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 999999999\r\n\r\n")).startswith(
+            b"413"
+        )
+        client[1].write(b"x" * 8 * MAX_BODY_BYTES)
+        assert await is_closed(client)
 
     play(scene)
