@@ -21,9 +21,9 @@ from router.dataplane.http.write_batcher import MIN_ACTIVE, WriteBatcher
 from router.errors import GatewayError, RequestTimeout, Shed
 from router.settings import Limits, Timeouts
 
-LINGER_S = 1.0
-"""Seconds for which bytes are read and dropped after a refusal: closing a socket with unread bytes sends a reset, which
-may reach the client before the answer (RFC 9112, 9.6)."""
+LINGER_S, LINGER_MOST_S = 5.0, 30.0
+"""Seconds for which a client that may still be sending is read after its last answer: without a byte, and at most.
+Closing a socket with unread bytes sends a reset, which may reach the client before the answer (RFC 9112, 9.6)."""
 
 UPLOAD_BYTES_PER_S = 16384
 """An upload times out when it is slower than this after its first `client_body_s`."""
@@ -95,13 +95,11 @@ class Edge(Generic[R]):
         self.requests = requests
         self.listener = listener
         self.clock = clock
-        self._limits = listener.limits
-        self._timeouts = listener.timeouts
+        self._limits, self._timeouts = listener.limits, listener.timeouts
         self._write_batcher = listener.write_batcher
         self.transport: asyncio.Transport | None = None
         self.write_now: Callable[[bytes], None] = _nowhere
-        """Writes at once, past the bytes that `write` keeps until the end of the turn; the caller calls `flush` first.
-        A stream's tokens are written so, which saves 2,900 instructions each."""
+        """Writes at once, past what `write` keeps until the end of the turn; the caller calls `flush` first."""
         self._out: list[bytes] = []
         """Written in this turn of the loop and not sent yet."""
         self.current: R | None = None
@@ -113,8 +111,7 @@ class Edge(Generic[R]):
         self.expires_at = NEVER
         self.peer = ""
         """The client's address, where the listener keeps it."""
-        self.used = False
-        """Whether a request has come, ever."""
+        self.used = False  # whether a request has come, ever
         self.held = HeldBytes(listener.budget)
         self._reader: RequestParser | None = RequestParser(self, self._limits, self.held, listener.admit)
         """None when nothing more is read as requests: the connection was refused, or is closed."""
@@ -172,8 +169,10 @@ class Edge(Generic[R]):
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         reader = self._reader
-        if reader is None:
-            return  # refused or gone: only leftovers
+        if reader is None:  # only leftovers
+            if self.current is None and not self.waiting:
+                self.expires_at = min(self.clock() + LINGER_S, self._body_since + LINGER_MOST_S)
+            return
         try:
             reader.feed(data)
         except GatewayError as error:
@@ -248,7 +247,9 @@ class Edge(Generic[R]):
         following = self.waiting.popleft()
         self.expires_at = NEVER
         if isinstance(following, GatewayError):
-            self._answer_refusal(following)
+            following.client = self.peer
+            self.write(responses.error_answer(following, self.listener.refused(following), connection=responses.CLOSE))
+            self._end()
             return
         self.current = following
         self.requests.handle(following)
@@ -262,7 +263,7 @@ class Edge(Generic[R]):
             return
         if not keep or self.listener.stopped:
             self.waiting.clear()  # an error among them would be written after the end
-            self.close()
+            self._end()
         elif not self.writable:
             return  # no further answer for a client that does not read: `resume_writing` goes on from here
         elif self.waiting:
@@ -293,20 +294,20 @@ class Edge(Generic[R]):
         if not transport.is_reading() and not transport.is_closing():
             transport.resume_reading()
 
-    def _answer_refusal(self, error: GatewayError) -> None:
-        """Answer bytes that never became a request with the error, then close without a reset."""
-        error.client = self.peer
-        self.write(responses.error_answer(error, self.listener.refused(error), connection=responses.CLOSE))
-        if self.transport is None:
-            return
-        if self.transport.can_write_eof():
-            self.expires_at = self.clock() + LINGER_S
-            self.flush()
-            self.transport.write_eof()
-            if not self.transport.is_reading():
-                self.transport.resume_reading()
+    def _end(self) -> None:
+        """Close after the last answer; where the client may still be sending, without a reset."""
+        transport, reader, self._reader = self.transport, self._reader, None
+        if transport is None or not transport.can_write_eof() or not self.writable:
+            self.close()  # TLS reads on by itself
+        elif reader is not None and reader.stage == IDLE and transport.is_reading():
+            self.close()  # all that came was read
         else:
-            self.close()
+            self._body_since = self.clock()
+            self.expires_at = self._body_since + LINGER_S
+            self.flush()
+            transport.write_eof()
+            if not transport.is_reading():
+                transport.resume_reading()
 
     def _refuse(self, error: GatewayError) -> None:
         """Read no further requests; the error is sent after the answers before it, to a client that takes them."""
@@ -321,15 +322,14 @@ class Edge(Generic[R]):
     def expire(self, now: float) -> None:
         """`expires_at` passed: abort, close or refuse, depending on what the connection was doing."""
         self.expires_at = NEVER
-        stage = self.stage
         if self.transport is None or self.transport.is_closing() or not self.writable:
             self.abort()
         elif self.current is not None:
             self.requests.overdue(self.current, now)
-        elif stage == IDLE:
+        elif self.stage == IDLE:
             self.close()
         else:
-            part = "headers" if stage == HEAD else "body"
+            part = "headers" if self.stage == HEAD else "body"
             self._refuse(RequestTimeout(f"The request's {part} did not arrive in time."))
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from router.dataplane.http.edge import LINGER_MOST_S, LINGER_S
 from router.lifecycle import Phase
 from router.settings import Limits, Timeouts
 from tests.fakes.each_case import each_case
@@ -83,13 +84,40 @@ def test_bytes_that_are_no_request_are_refused_after_the_answers_before_them() -
         assert client.fate == "closed"
 
 
-def test_a_refused_client_gets_a_second_to_read_the_answer() -> None:
+def test_a_refused_client_has_time_to_read_the_answer() -> None:
     with Rig() as rig:
         client = rig.client().sends(NOT_HTTP)
         assert client.transport.eof
+        rig.passes(LINGER_S - 0.5)
         assert not client.transport.is_closing()
         client.sends(b"leftovers are read and dropped")
-        rig.passes(1.1)
+        rig.passes(LINGER_S - 0.5)
+        assert not client.transport.is_closing()
+        rig.passes(1.0)
+        assert client.transport.is_closing()
+
+
+def test_a_refused_client_that_sends_for_ever_is_closed() -> None:
+    with Rig() as rig:
+        client = rig.client().sends(NOT_HTTP)
+        passed = 0
+        while not client.transport.is_closing():
+            client.sends(b"more")
+            rig.passes(1.0)
+            passed += 1
+        assert LINGER_MOST_S <= passed <= LINGER_MOST_S + 1
+
+
+def test_the_last_answer_of_a_client_that_still_sends_is_not_reset() -> None:
+    with Rig() as rig:
+        client = rig.client().sends(post(b"{}", "connection: close") + b"POST /v1/chat/completions HTTP/1.1\r\n")
+        rig.asked().sends(ok())
+        assert client.answer().status == 200
+        assert client.transport.eof
+        assert not client.transport.is_closing()
+        client.sends(b"host: a\r\n\r\n")
+        assert rig.nobody_asked()
+        rig.passes(LINGER_S + 0.5)
         assert client.transport.is_closing()
 
 
@@ -331,7 +359,7 @@ def test_a_connection_over_the_limit_is_refused_with_a_reason() -> None:
         second = rig.client()
         assert (second.answer().status, second.fate) == (503, "closed")
         assert second.answer().headers["retry-after"] == "1"
-        rig.passes(1.1)
+        rig.passes(LINGER_S + 0.1)
         assert second.transport.lost
         assert rig.clients[0].fate == ""
 
