@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from struct import Struct
 from typing import Final
 
 DATA: Final = 0
@@ -44,6 +45,9 @@ LAST_ID: Final = (1 << 31) - 1
 those that there are."""
 
 
+_HEAD: Final = Struct(">HBBBI").pack
+
+
 class ErrorCode(IntEnum):
     """Why a stream or a connection ended."""
 
@@ -73,7 +77,8 @@ class ConnectionBroken(Exception):
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     """One frame."""
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+    size = len(payload)
+    return _HEAD(size >> 8, size & 0xFF, kind, flags, stream) + payload
 
 
 def settings(values: Mapping[int, int]) -> bytes:

@@ -24,6 +24,9 @@ TABLE_BYTES: Final = 4096
 
 REQUEST, ANSWER, TRAILERS = 0, 1, 2
 
+UNSAID: Final = -1
+"""The length of a body that does not say it."""
+
 _SECRET: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key"))
 """Never put into a table, from which others on the connection could guess them (RFC 7541, 7.1.3)."""
 
@@ -54,11 +57,23 @@ def allowed(headers: Headers, kind: int) -> bool:
                 return False
         elif _NAME.fullmatch(name) is None or name in _HOP or (name == b"te" and value != b"trailers"):
             return False
+        elif name == b"content-length" and not value.isdigit():
+            return False
         else:
             regular = True
     needed, optional = _PSEUDO[kind]
     found = frozenset(pseudo)
     return len(found) == len(pseudo) and needed <= found and found - needed <= optional
+
+
+def length_of(headers: Headers) -> int:
+    """The content-length; UNSAID where there is none, and in an answer that has the length of another one."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+        if name == b":status" and value == b"304":
+            break
+    return UNSAID
 
 
 class HeaderBlocks:

@@ -15,7 +15,7 @@ from typing import Final, cast
 
 from router.dataplane.grpc import frames
 from router.dataplane.grpc.frames import LAST_ID, WINDOW, ConnectionBroken, ErrorCode
-from router.dataplane.grpc.header_blocks import ANSWER, MAX_LIST_BYTES, REQUEST, TRAILERS
+from router.dataplane.grpc.header_blocks import ANSWER, MAX_LIST_BYTES, REQUEST, TRAILERS, length_of
 from router.dataplane.grpc.status import Headers
 from router.dataplane.grpc.streams import CONNECTION_WINDOW, OpenStreams, StreamState
 
@@ -51,6 +51,8 @@ class Http2Connection(OpenStreams):
         self._block_ends = False
         self._answered_ping = False
         """An answer to a ping is among these frames. What comes with it was sent before this side can say more."""
+        self._greeted = False
+        """The other side's settings, its first frame, have come."""
         self._broken = False
         self._lingers: asyncio.TimerHandle | None = None
 
@@ -144,18 +146,21 @@ class Http2Connection(OpenStreams):
             data = self._part + data
         at, length = 0, len(data)
         while length - at >= frames.HEAD_BYTES and not self._broken:
-            size = int.from_bytes(data[at : at + 3], "big")
+            size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if size > frames.LONGEST:
                 raise ConnectionBroken(ErrorCode.FRAME_SIZE_ERROR, "a frame of more bytes than were offered")
             begin = at + frames.HEAD_BYTES
             if begin + size > length:
                 break
-            stream = int.from_bytes(data[at + 5 : begin], "big") & LAST_ID
+            stream = (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
             self._frame(data[at + 3], data[at + 4], stream, data[begin : begin + size])
             at = begin + size
         self._part = data[at:]
 
     def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if not self._greeted and (kind != frames.SETTINGS or flags & frames.ACK):
+            raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a frame before the settings")
+        self._greeted = True
         if self._block_stream and (kind != frames.CONTINUATION or stream != self._block_stream):
             raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a frame among those of one block of headers")
         if kind == frames.DATA:
@@ -225,7 +230,9 @@ class Http2Connection(OpenStreams):
                 return
         if state is None:
             return
-        if headers is None or state.received_all or (kind == TRAILERS and not ended):
+        if headers is not None and kind != TRAILERS:
+            state.promised = length_of(headers)
+        if headers is None or state.received_all or (kind == TRAILERS and not ended) or not state.keeps(0, ended=ended):
             self._fail(stream, ErrorCode.PROTOCOL_ERROR)
             return
         if kind == ANSWER:
@@ -253,11 +260,13 @@ class Http2Connection(OpenStreams):
             self._give_back(counted)
             return
         state.receive_window -= counted
-        if state.received_all or state.receive_window < 0 or (self._client and not state.answered):
-            self._give_back(counted)
-            self._fail(stream, ErrorCode.FLOW_CONTROL_ERROR if state.receive_window < 0 else ErrorCode.STREAM_CLOSED)
-            return
         ended = bool(flags & frames.END_STREAM)
+        over, closed = state.receive_window < 0, state.received_all or (self._client and not state.answered)
+        if over or closed or not state.keeps(len(piece), ended=ended):
+            code = ErrorCode.STREAM_CLOSED if closed else ErrorCode.PROTOCOL_ERROR
+            self._give_back(counted)
+            self._fail(stream, ErrorCode.FLOW_CONTROL_ERROR if over else code)
+            return
         if ended:
             self._close_half(stream, state, sent=False)
         taker = self.streams.get(stream)
@@ -318,6 +327,8 @@ class Http2Connection(OpenStreams):
                 self.peer_max_streams = value
             elif name == frames.HEADER_TABLE_SIZE:
                 self._blocks.limit_table(value)
+            elif name == frames.ENABLE_PUSH and value > (0 if self._client else 1):
+                raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a push that cannot be")
             elif name == frames.MAX_FRAME_SIZE:
                 if not frames.LONGEST <= value < 1 << 24:
                     raise ConnectionBroken(ErrorCode.PROTOCOL_ERROR, "a frame size that cannot be")

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 from router.dataplane.grpc import frames
 from router.dataplane.grpc.frames import WINDOW, ErrorCode
-from router.dataplane.grpc.header_blocks import HeaderBlocks
+from router.dataplane.grpc.header_blocks import UNSAID, HeaderBlocks
 from router.dataplane.grpc.status import Headers
 
 CONNECTION_WINDOW: Final = 1 << 20
@@ -62,8 +62,17 @@ class StreamState:
         """Bytes that were acknowledged and not yet given back to the window."""
         self.answered = False
         """The head of the answer has come."""
+        self.promised = UNSAID
+        """Bytes of the body that are still to come by its content-length."""
         self.sent_all = False
         self.received_all = False
+
+    def keeps(self, size: int, *, ended: bool) -> bool:
+        """Count bytes of the body; whether they and its end are what its content-length says (RFC 9113, 8.1.1)."""
+        if self.promised == UNSAID:
+            return True
+        self.promised -= size
+        return self.promised == 0 if ended else self.promised >= 0
 
 
 class OpenStreams:
@@ -114,12 +123,28 @@ class OpenStreams:
 
     def send(self, stream: int, piece: bytes, counted: int) -> None:
         """Send bytes as the other side's windows allow."""
-        if (out := self._outgoing.get(stream)) is not None:
-            if out.pieces and len(out.pieces[-1][0]) < SMALL and (len(out.pieces) > 1 or not out.at):
-                last, before = out.pieces.pop()
-                piece, counted = last + piece, before + counted
-            out.pieces.append((piece, counted))
-            self._pump(stream)
+        out, state = self._outgoing.get(stream), self._states.get(stream)
+        if out is None:
+            return
+        if not out.pieces and state is not None and self._passes(len(piece), state):
+            self._put_data(stream, state, piece, 0)
+            out.on_sent(counted)
+            return
+        if out.pieces and len(out.pieces[-1][0]) < SMALL and (len(out.pieces) > 1 or not out.at):
+            last, before = out.pieces.pop()
+            piece, counted = last + piece, before + counted
+        out.pieces.append((piece, counted))
+        self._pump(stream)
+
+    def _passes(self, size: int, state: StreamState) -> bool:
+        """Whether the other side takes so many bytes now, in one frame."""
+        fits = size <= self._send_window and size <= state.send_window and size <= self._longest
+        return fits and self.writable and self.transport is not None
+
+    def _put_data(self, stream: int, state: StreamState, piece: bytes, flags: int) -> None:
+        self._send_window -= len(piece)
+        state.send_window -= len(piece)
+        self._made.append(frames.frame(frames.DATA, flags, stream, piece))
 
     def finish(self, stream: int, trailers: Headers) -> None:
         """End this side of a stream after all that is to be sent, with trailers or without."""
@@ -229,10 +254,8 @@ class OpenStreams:
             whole = left <= room
             sent = piece if whole and not out.at else piece[out.at : out.at + room]
             out.waits_since = 0.0
-            self._send_window -= len(sent)
-            state.send_window -= len(sent)
             ends = last and whole and len(out.pieces) == 1
-            self._made.append(frames.frame(frames.DATA, frames.END_STREAM if ends else 0, stream, sent))
+            self._put_data(stream, state, sent, frames.END_STREAM if ends else 0)
             if not whole:
                 out.at += room
                 continue

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.dataplane.grpc.frames import ConnectionBroken, ErrorCode
-from router.dataplane.grpc.header_blocks import ANSWER, REQUEST, TRAILERS, HeaderBlocks, allowed
+from router.dataplane.grpc.header_blocks import ANSWER, REQUEST, TRAILERS, UNSAID, HeaderBlocks, allowed, length_of
 from router.dataplane.grpc.status import Headers
 
 CALL = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a.B/C"), (b"te", b"trailers")]
@@ -126,3 +126,11 @@ def test_a_block_that_cannot_be_read_breaks_the_connection(block: bytes, code: E
     with pytest.raises(ConnectionBroken) as broken:
         HeaderBlocks().decode(block, REQUEST)
     assert broken.value.code is code
+
+
+def test_a_length_is_that_of_the_body_but_where_an_answer_has_none() -> None:
+    length = (b"content-length", b"5")
+    assert [length_of([(b":status", status), length]) for status in (b"200", b"304")] == [5, UNSAID]
+    assert length_of([(b":status", b"200")]) == UNSAID
+    assert allowed([(b":status", b"200"), length], ANSWER)
+    assert not allowed([(b":status", b"200"), (b"content-length", b"-5")], ANSWER)

@@ -174,9 +174,14 @@ def test_an_answer_to_a_stream_that_was_cancelled_meanwhile_is_dropped(connected
     assert (server.takers[1].seen, transport.ending) == ([("reset", 0)], "")
 
 
-def begins(stream: int, headers: Headers = HEAD) -> bytes:
+def begins(stream: int, headers: Headers = HEAD, *, end: bool = False) -> bytes:
     """A request, which leaves no trace in the compression."""
-    return header_frames(stream, Encoder().encode([(*each, True) for each in headers]), 16384, end=False)
+    return header_frames(stream, Encoder().encode([(*each, True) for each in headers]), 16384, end=end)
+
+
+def promises(stream: int, length: int, *, end: bool = False) -> bytes:
+    """A request that says how long its body is."""
+    return begins(stream, [*HEAD, (b"content-length", b"%d" % length)], end=end)
 
 
 def settings(name: int, value: int) -> bytes:
@@ -211,6 +216,7 @@ BREAKS = {
         begins(3) + frame(frames.DATA, 0, 1, b"x" * 16384) * 80,
         ErrorCode.FLOW_CONTROL_ERROR,
     ),
+    "more than one push": (settings(frames.ENABLE_PUSH, 2), ErrorCode.PROTOCOL_ERROR),
     "bad compression": (frame(frames.HEADERS, 4, 3, b"\x80"), ErrorCode.COMPRESSION_ERROR),
 }
 
@@ -273,6 +279,43 @@ def test_what_breaks_a_stream_ends_it_alone(connected: Connected, name: str) -> 
     assert rst_stream(1, code) in bytes(transport.sent)
     assert server.takers[1].seen[-1] == ("reset", code)
     assert (server.takers[3].seen, transport.ending) == ([(b"on", 2)], "")
+
+
+SHORT = {
+    "no body": promises(1, 1, end=True),
+    "a body that is too short": promises(1, 3) + frame(frames.DATA, frames.END_STREAM, 1, b"ab"),
+    "a body that is too long": promises(1, 3) + frame(frames.DATA, 0, 1, b"abcd"),
+    "trailers before its end": promises(1, 3) + frame(frames.DATA, 0, 1, b"ab") + begins(1, [(b"a", b"b")], end=True),
+    "no length": begins(1, [*HEAD, (b"content-length", b"3,3")]),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_body_that_has_not_the_length_that_it_says_ends_its_stream_alone(connected: Connected, name: str) -> None:
+    wire, server, transport, far = connected
+    wire.do(lambda: transport.deliver(far.data_to_send() + SHORT[name] + promises(3, 2)))
+    assert rst_stream(1, ErrorCode.PROTOCOL_ERROR) in bytes(transport.sent)
+    padded = frame(frames.DATA, frames.PADDED, 3, b"\1on\0") + frame(frames.DATA, frames.END_STREAM, 3, b"")
+    wire.do(lambda: transport.deliver(padded))
+    assert (server.takers[3].seen, transport.ending) == ([(b"on", 4), "ended"], "")
+
+
+@pytest.mark.parametrize("first", [begins(1), frame(frames.SETTINGS, frames.ACK, 0, b""), frame(99, 0, 0, b"")])
+def test_a_connection_that_does_not_begin_with_settings_ends(connected: Connected, first: bytes) -> None:
+    wire, server, transport, far = connected
+    wire.do(lambda: transport.deliver(first + far.data_to_send()))
+    assert (server.takers, transport.ending) == ({}, "closed")
+    assert bytes(transport.sent).endswith(frames.goaway(0, ErrorCode.PROTOCOL_ERROR))
+
+
+@pytest.mark.parametrize(("value", "ending"), [(0, ""), (1, "closed")])
+def test_a_server_that_wants_pushes_is_left(value: int, ending: str) -> None:
+    wire, client = Wire(), Http2Connection(client=True)
+    transport = Transport(wire.loop, cast(asyncio.Protocol, client))
+    wire.do(lambda: client.connection_made(transport))
+    wire.do(lambda: transport.deliver(settings(frames.ENABLE_PUSH, value)))
+    assert transport.ending == ending
+    wire.close()
 
 
 def test_a_request_that_is_none_is_refused_alone_and_so_is_one_too_many(connected: Connected) -> None:
