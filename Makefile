@@ -127,7 +127,7 @@ docs-site:  ## build the docs as a web site that works offline: site/index.html
 	@scripts/setup-venv .venv-docs "$(PYTHON)" docs
 	.venv-docs/bin/python -m scripts.docs_site $(ARGS)
 
-protos:  ## write the picker's messages from router/epp/ext_proc.proto
+protos:  ## write the tests' messages of Envoy from tests/fakes/ext_proc.proto
 	@scripts/protos "$(PYTHON)"
 
 monitoring: setup  ## write the dashboard and the alerts under deploy/ from scripts/monitoring

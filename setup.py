@@ -101,6 +101,7 @@ COMPILED = [
     "router/epp/messages.py",
     "router/epp/server.py",
     "router/epp/stream.py",
+    "router/epp/wire_format.py",
     "router/epp/wires.py",
     "router/telemetry/metrics.py",
     "router/telemetry/request_trace.py",

@@ -102,6 +102,8 @@ class ServerCall:
     def take(self, data: bytes) -> list[bytes]:
         """The messages that are whole with these bytes."""
         received, whole, at = self.received, list[bytes](), 0
+        if not received and len(data) >= _PREFIX.size and data[:5] == _PREFIX.pack(False, len(data) - _PREFIX.size):
+            return [data[5:]]  # one message in one piece, as Envoy sends them
         received += data
         while len(received) >= at + _PREFIX.size:
             compressed, size = _PREFIX.unpack_from(received, at)

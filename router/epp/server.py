@@ -13,17 +13,18 @@ from router.address import ListenAddress, bind
 from router.dataplane.grpc.http2 import LINGER_S
 from router.dataplane.grpc.status import Status
 from router.epp.call import PickerCall, PickerParts
-from router.epp.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse, ProcessingRequest, ProcessingResponse
 from router.epp.grpc_port import CallHandler, GrpcConnection, ServerCall
-from router.epp.messages import subset_of
+from router.epp.messages import EnvoyMessage, subset_of
 from router.epp.stream import ExtProcStream
+from router.epp.wire_format import part
 from router.epp.wires import Picked
 from router.lifecycle import Lifecycle
 from router.ports.acceptor import Acceptor, PortOptions
 from router.settings import Timeouts
 
 EXT_PROC: Final = "envoy.service.ext_proc.v3.ExternalProcessor"
-SERVING, NOT_SERVING = 1, 2
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
+"""Messages: field 1, `status`."""
 
 HANDSHAKE_S: Final = 60.0
 """Seconds for a handshake where `timeouts.client_header_s` is off; to take the last bytes where `client_write_s` is."""
@@ -34,8 +35,8 @@ LOOK_S: Final = 0.01
 BACKLOG: Final = 1024
 """Connections that wait to be accepted."""
 
-_READINESS: Final = frozenset(("", "readiness", EXT_PROC))
-_LIVENESS: Final = "liveness"
+_READINESS: Final = frozenset((b"", b"readiness", EXT_PROC.encode()))
+_LIVENESS: Final = b"liveness"
 _PROCESS: Final = f"/{EXT_PROC}/Process"
 _CHECK: Final = "/grpc.health.v1.Health/Check"
 
@@ -138,23 +139,20 @@ class _Process:
         self._parts = server.parts
         self._streams = server.streams
         self._number = next(server.numbers)
-        self._stream = ExtProcStream(self._number, self._begin, self._reply, peer)
+        self._stream = ExtProcStream(self._number, self._begin, call.send, peer)
         self._streams[self._number] = self._stream.picked
         self._open = True
 
-    def _begin(self, message: ProcessingRequest) -> PickerCall:
+    def _begin(self, message: EnvoyMessage) -> PickerCall:
         return PickerCall(self._parts, subset_of(message))
-
-    def _reply(self, reply: ProcessingResponse) -> None:
-        self._call.send(reply.SerializeToString())
 
     def message(self, data: bytes, /) -> None:
         """See `CallHandler`."""
         if not self._open:
             return
         try:
-            message = ProcessingRequest.FromString(data)
-            if not message.observability_mode:
+            message = EnvoyMessage(data)
+            if not message.observed:
                 self._stream.receive(message)
                 return
             self._close(clean=False)  # Envoy would not wait for a pick
@@ -189,13 +187,13 @@ class _Check:
 
     def message(self, data: bytes, /) -> None:
         """See `CallHandler`."""
-        service = HealthCheckRequest.FromString(data).service
+        service = part(data, 1)
         if service == _LIVENESS or service in _READINESS:
             serving = service == _LIVENESS or self._lifecycle.ready
-            self._call.send(HealthCheckResponse(status=SERVING if serving else NOT_SERVING).SerializeToString())
+            self._call.send(SERVING if serving else NOT_SERVING)
             self._call.finish()
         else:
-            self._call.finish(Status.NOT_FOUND, f"no service {service!r}")
+            self._call.finish(Status.NOT_FOUND, f"no service {service.decode(errors='replace')!r}")
 
     def end(self) -> None:
         """See `CallHandler`."""

@@ -9,40 +9,39 @@ and when the load is over.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final, Protocol
 
-from router.epp.ext_proc_pb2 import (
-    BodyResponse,
-    CommonResponse,
-    HeadersResponse,
-    HttpHeaders,
-    ProcessingRequest,
-    ProcessingResponse,
-    TrailersResponse,
-)
 from router.epp.messages import (
-    DESTINATION,
     LAST_CHUNK,
-    LB,
+    REQUEST_BODY,
+    REQUEST_HEADERS,
+    REQUEST_TRAILERS,
+    RESPONSE_BODY,
+    RESPONSE_HEADERS,
+    RESPONSE_TRAILERS,
     BadMessage,
+    EnvoyMessage,
     ProxyRequest,
-    change_to,
     chunk,
     endpoint,
     immediate,
+    nothing,
+    pick,
     read_request,
     response_head,
     served_by,
-    set_lines,
     streamed,
+    with_headers,
 )
 from router.epp.wires import EndWire
 from router.errors import BadRequest, GatewayError, InternalError
 
 _log = logging.getLogger("turnout.epp")
 
-NONE, BUFFERED, FULL_DUPLEX = 0, 2, 4
+NONE: Final = 0
+BUFFERED: Final = 2
+FULL_DUPLEX: Final = 4
 """Of ProcessingMode.BodySendMode."""
 
 _MODES: Final = frozenset((BUFFERED, FULL_DUPLEX))
@@ -81,8 +80,8 @@ class ExtProcStream:
     def __init__(
         self,
         number: int,
-        call: Callable[[ProcessingRequest], InnerCall],
-        reply: Callable[[ProcessingResponse], None],
+        call: Callable[[EnvoyMessage], InnerCall],
+        reply: Callable[[bytes], None],
         peer: str = "",
     ) -> None:
         """`call` begins the request that a first message announces. `reply` is called in `receive`, or later for a
@@ -108,11 +107,11 @@ class ExtProcStream:
         self._refused = False
         """The gateway answered itself: no message counts any more."""
 
-    def receive(self, message: ProcessingRequest) -> None:
+    def receive(self, message: EnvoyMessage) -> None:
         """Take one message of Envoy's."""
-        kind = message.WhichOneof("request")
-        if kind is not None and not self._refused:
-            _STEPS[kind](self, message)
+        step = _STEPS.get(message.about)
+        if step is not None and not self._refused:
+            step(self, message)
 
     def close(self, *, clean: bool) -> None:
         """The stream is over; `clean`: Envoy ended it."""
@@ -126,17 +125,13 @@ class ExtProcStream:
 
     # The request
 
-    def _request_headers(self, message: ProcessingRequest) -> None:
-        headers = message.request_headers
-        self._bodiless = headers.end_of_stream
-        if message.HasField(
-            "protocol_config"
-        ):  # versions without it know FULL_DUPLEX_STREAMED from their configuration
-            self._mode = message.protocol_config.request_body_mode
-            self._answer_mode = message.protocol_config.response_body_mode
+    def _request_headers(self, message: EnvoyMessage) -> None:
+        headers, self._bodiless = message.headers()
+        if message.modes is not None:  # versions without them know FULL_DUPLEX_STREAMED from their configuration
+            self._mode, self._answer_mode = message.modes
         call = self._call = self._begin(message)
         try:
-            request = self._request = read_request(headers.headers, self._number, end=self._bodiless)
+            request = self._request = read_request(headers, self._number, end=self._bodiless)
         except BadMessage as error:
             return self._refuse(call.refusal(BadRequest(f"This request cannot be routed: {error}.")))
         if not self._bodiless and self._mode not in _MODES:
@@ -144,16 +139,15 @@ class ExtProcStream:
         self._client = call.connect(self._answer, self._peer)
         self._client.deliver(request.head)
         if self._mode == BUFFERED and not self._bodiless and not self._refused:
-            self._reply(ProcessingResponse(request_headers=HeadersResponse()))  # the body comes after it
+            self._reply(nothing(REQUEST_HEADERS))  # the body comes after it
 
-    def _request_body(self, message: ProcessingRequest) -> None:
+    def _request_body(self, message: EnvoyMessage) -> None:
         if self._client is None:
             return
-        body = message.request_body
-        end = body.end_of_stream
-        self._client.deliver(chunk(body.body) + LAST_CHUNK if end else chunk(body.body))
+        body, end = message.body()
+        self._client.deliver(chunk(body) + LAST_CHUNK if end else chunk(body))
 
-    def _request_trailers(self, message: ProcessingRequest) -> None:
+    def _request_trailers(self, message: EnvoyMessage) -> None:
         self._trailers = True
         if self._client is not None:
             self._client.deliver(LAST_CHUNK)
@@ -181,51 +175,42 @@ class ExtProcStream:
             return self._refuse(call.refusal(InternalError("The endpoint picker failed; its log says why.")))
         self._pod = pod
         head, _, body = data.partition(b"\r\n\r\n")
-        first = ProcessingResponse()
         if not self._bodiless and self._mode == BUFFERED:
-            change = first.request_body.response
-            change.body_mutation.body = body
+            self._reply(pick(request, head, len(body), destination, about=REQUEST_BODY, body=body))
         else:
-            change = first.request_headers.response
-        change.clear_route_cache = True
-        change_to(change.header_mutation, request, head, len(body), destination)
-        first.dynamic_metadata.fields[LB].struct_value.fields[DESTINATION].string_value = destination
-        self._reply(first)
+            self._reply(pick(request, head, len(body), destination, about=REQUEST_HEADERS))
         if not self._bodiless and self._mode == FULL_DUPLEX:
-            for piece in streamed(body, end=not self._trailers):
-                self._reply(ProcessingResponse(request_body=BodyResponse(response=piece)))
+            for piece in streamed(REQUEST_BODY, body, end=not self._trailers):
+                self._reply(piece)
         if self._trailers:
-            self._reply(ProcessingResponse(request_trailers=TrailersResponse()))
+            self._reply(nothing(REQUEST_TRAILERS))
 
     # The answer
 
-    def _response_headers(self, message: ProcessingRequest) -> None:
-        reply = ProcessingResponse(response_headers=HeadersResponse())
-        if self._call is not None and self._pod is not None:
-            if by := served_by(message):
-                self._call.served(by)
-            set_lines(reply.response_headers.response.header_mutation, self._call.response_lines())
-            self._deliver_head(message.response_headers, self._pod)
+    def _response_headers(self, message: EnvoyMessage) -> None:
+        if self._call is None or self._pod is None:
+            return self._reply(nothing(RESPONSE_HEADERS))
+        if by := served_by(message):
+            self._call.served(by)
+        reply = with_headers(self._call.response_lines())
+        pairs, end = message.headers()
+        head, self._chunked = response_head(pairs, end=end, sized=self._answer_mode != NONE)
+        self._answered = end
+        self._pod.deliver(head)
         self._reply(reply)
 
-    def _deliver_head(self, headers: HttpHeaders, pod: EndWire) -> None:
-        end = headers.end_of_stream
-        head, self._chunked = response_head(headers.headers, end=end, sized=self._answer_mode != NONE)
-        self._answered = end
-        pod.deliver(head)
-
-    def _response_body(self, message: ProcessingRequest) -> None:
-        body, end = message.response_body.body, message.response_body.end_of_stream
-        pieces: Iterable[CommonResponse] = (CommonResponse(),)
+    def _response_body(self, message: EnvoyMessage) -> None:
+        body, end = message.body()
         if self._answer_mode == FULL_DUPLEX:
-            pieces = streamed(body, end=end)
-        for piece in pieces:
-            self._reply(ProcessingResponse(response_body=BodyResponse(response=piece)))
+            for piece in streamed(RESPONSE_BODY, body, end=end):
+                self._reply(piece)
+        else:
+            self._reply(nothing(RESPONSE_BODY))
         if self._pod is not None:
             self._deliver_body(body, self._pod, end=end)
 
-    def _response_trailers(self, message: ProcessingRequest) -> None:
-        self._reply(ProcessingResponse(response_trailers=TrailersResponse()))
+    def _response_trailers(self, message: EnvoyMessage) -> None:
+        self._reply(nothing(RESPONSE_TRAILERS))
         if self._pod is not None and self._answer_mode != NONE:
             self._deliver_body(b"", self._pod, end=True)
 
@@ -240,10 +225,10 @@ class ExtProcStream:
 
 
 _STEPS: Final = {
-    "request_headers": ExtProcStream._request_headers,
-    "request_body": ExtProcStream._request_body,
-    "request_trailers": ExtProcStream._request_trailers,
-    "response_headers": ExtProcStream._response_headers,
-    "response_body": ExtProcStream._response_body,
-    "response_trailers": ExtProcStream._response_trailers,
+    REQUEST_HEADERS: ExtProcStream._request_headers,
+    REQUEST_BODY: ExtProcStream._request_body,
+    REQUEST_TRAILERS: ExtProcStream._request_trailers,
+    RESPONSE_HEADERS: ExtProcStream._response_headers,
+    RESPONSE_BODY: ExtProcStream._response_body,
+    RESPONSE_TRAILERS: ExtProcStream._response_trailers,
 }

@@ -10,7 +10,6 @@ from queue import SimpleQueue
 import grpc
 import pytest
 
-from router.epp.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from router.epp.server import EXT_PROC
 from router.epp.stream import BUFFERED
 from tests.fakes.certificates import Authority
@@ -26,6 +25,7 @@ from tests.fakes.ext_proc import (
     response_headers,
     set_by,
 )
+from tests.fakes.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from tests.fakes.gateway_process import GatewayProcess, config, running, starting
 from tests.fakes.sim_process import MODEL, SimPods
 from tests.fakes.waiting import DEADLINE_S, wait_for

@@ -9,7 +9,10 @@ from typing import Self
 
 from router.dataplane.http.upstream import Upstream
 from router.epp.call import PickerCall, PickerParts
-from router.epp.ext_proc_pb2 import (
+from router.epp.messages import EnvoyMessage, subset_of
+from router.epp.stream import FULL_DUPLEX, ExtProcStream
+from router.epp.wires import Picked, PodWires
+from tests.fakes.ext_proc_pb2 import (
     HeaderMap,
     HeaderMutation,
     HeaderValue,
@@ -20,11 +23,13 @@ from router.epp.ext_proc_pb2 import (
     ProcessingResponse,
     ProtocolConfiguration,
 )
-from router.epp.messages import DESTINATION, LB, SERVED, SUBSET, SUBSET_HINT, subset_of
-from router.epp.stream import FULL_DUPLEX, ExtProcStream
-from router.epp.wires import Picked, PodWires
 from tests.fakes.memory_gateway import Rig
 
+DESTINATION = "x-gateway-destination-endpoint"
+SERVED = "x-gateway-destination-endpoint-served"
+SUBSET = "x-gateway-destination-endpoint-subset"
+LB = "envoy.lb"
+SUBSET_HINT = "envoy.lb.subset_hint"
 BODY = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}).encode()
 CHAT = {":method": "POST", ":path": "/v1/chat/completions", ":authority": "llm", "content-type": "application/json"}
 OK = {":status": "200", "content-type": "text/event-stream"}
@@ -50,6 +55,11 @@ def request_headers(
     if subset is not None:
         message.metadata_context.filter_metadata[SUBSET_HINT].update({SUBSET: list(subset)})
     return message
+
+
+def read(message: ProcessingRequest) -> EnvoyMessage:
+    """As the picker reads it."""
+    return EnvoyMessage(message.SerializeToString())
 
 
 def request_body(body: bytes, *, end: bool = True) -> ProcessingRequest:
@@ -115,7 +125,7 @@ class Conversation:
     def __init__(self, picker: PickerRig) -> None:
         self._picker = picker
         number = len(picker.streams) + 1
-        self.replies: list[ProcessingResponse] = []
+        self.replies: list[bytes] = []
         self.stream = ExtProcStream(
             number, lambda first: PickerCall(picker.parts, subset_of(first)), self.replies.append
         )
@@ -123,7 +133,7 @@ class Conversation:
 
     def sends(self, *messages: ProcessingRequest) -> Self:
         for message in messages:
-            self._picker.rig.wire.do(partial(self.stream.receive, message))
+            self._picker.rig.wire.do(partial(self.stream.receive, read(message)))
         return self
 
     def closes(self, *, clean: bool = True) -> Self:
@@ -132,5 +142,5 @@ class Conversation:
 
     def takes(self) -> list[ProcessingResponse]:
         """The replies since the last call."""
-        taken, self.replies[:] = list(self.replies), []
+        taken, self.replies[:] = [ProcessingResponse.FromString(reply) for reply in self.replies], []
         return taken

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from router.epp.ext_proc_pb2 import HeaderMap, HeaderMutation, HeaderValue, ProcessingRequest, ProcessingResponse
 from router.epp.messages import (
+    REQUEST_BODY,
+    REQUEST_HEADERS,
+    RESPONSE_BODY,
     BadMessage,
+    EnvoyMessage,
     ProxyRequest,
-    change_to,
     chunk,
     endpoint,
     immediate,
+    nothing,
+    pick,
     read_request,
     response_head,
     served_by,
-    set_lines,
     streamed,
     subset_of,
+    with_headers,
 )
-from tests.fakes.ext_proc import CHAT, header_map, request_headers, response_headers, set_by
+from router.epp.wire_format import NotAMessage
+from tests.fakes.ext_proc import CHAT, destination, read, request_headers, response_headers, set_by
+from tests.fakes.ext_proc_pb2 import HeaderMutation, HeaderValue, ProcessingRequest, ProcessingResponse
 
 POD_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 10.0.0.1:8000\r\ncontent-type: application/json\r\n"
 
 
+Pairs = list[tuple[bytes, bytes]]
+
+
+def pairs(headers: dict[str, str]) -> Pairs:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
+
+
 def mutation_to(request: ProxyRequest, head: bytes, length: int, destination: str) -> HeaderMutation:
-    mutation = HeaderMutation()
-    change_to(mutation, request, head, length, destination)
-    return mutation
+    reply = ProcessingResponse.FromString(pick(request, head, length, destination, about=REQUEST_HEADERS))
+    return reply.request_headers.response.header_mutation
 
 
 def test_the_wire_format_is_that_of_envoys_published_messages() -> None:
@@ -45,28 +59,30 @@ def test_the_wire_format_is_that_of_envoys_published_messages() -> None:
 
 def test_a_request_becomes_http_1_1_without_what_is_between_envoy_and_its_neighbours() -> None:
     given = CHAT | {"te": "trailers", "content-length": "5", "x-endpoint-picker-stream": "9", "x-mine": "1"}
-    request = read_request(header_map(given), 7, end=False)
+    given |= {"x-forwarded-proto": "https"}
+    request = read_request(pairs(given), 7, end=False)
     assert request.head == (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: llm\r\ntransfer-encoding: chunked\r\n"
         b"content-type: application/json\r\nx-mine: 1\r\nx-endpoint-picker-stream: 7\r\n\r\n"
     )
-    assert b"content-length: 0\r\n" in read_request(header_map(CHAT), 7, end=True).head
+    assert b"content-length: 0\r\n" in read_request(pairs(CHAT), 7, end=True).head
 
 
 def test_headers_of_an_envoy_that_sends_text_are_read_too() -> None:
-    headers = HeaderMap(headers=[HeaderValue(key=name, value=value) for name, value in CHAT.items()])
-    assert read_request(headers, 1, end=False) == read_request(header_map(CHAT), 1, end=False)
+    message = ProcessingRequest()
+    message.request_headers.headers.headers.extend(HeaderValue(key=name, value=value) for name, value in CHAT.items())
+    assert read(message).headers() == (pairs(CHAT), False)
 
 
 @pytest.mark.parametrize("headers", [{"x": "a\r\nb: c"}, {":path": ""}, {":method": ""}, {":authority": "a\r\nb: c"}])
 def test_headers_that_are_no_request_are_refused(headers: dict[str, str]) -> None:
     with pytest.raises(BadMessage):
-        read_request(header_map(CHAT | headers), 1, end=False)
+        read_request(pairs(CHAT | headers), 1, end=False)
 
 
 def test_only_what_the_gateway_changed_is_changed() -> None:
     given = CHAT | {"authorization": "Bearer client", "x-turnout-policy": "p", "x-forwarded-for": "1.1.1.1", "te": "x"}
-    request = read_request(header_map(given), 1, end=False)
+    request = read_request(pairs(given), 1, end=False)
     head = POD_HEAD + b"authorization: Bearer pool\r\nx-request-id: 1"
     mutation = mutation_to(request, head, 3, "10.0.0.1:8000")
     assert set_by(mutation) == {
@@ -79,42 +95,42 @@ def test_only_what_the_gateway_changed_is_changed() -> None:
 
 
 def test_a_path_that_the_gateway_changed_is_changed() -> None:
-    request = read_request(header_map(CHAT), 1, end=False)
+    request = read_request(pairs(CHAT), 1, end=False)
     mutation = mutation_to(request, POD_HEAD.replace(b"/v1/", b"/base/v1/"), 0, "a:1")
     assert set_by(mutation)[":path"] == "/base/v1/chat/completions"
     assert "content-length" not in set_by(mutation)
 
 
 def test_a_key_that_no_pod_may_see_is_removed() -> None:
-    request = read_request(header_map(CHAT | {"authorization": "Bearer client"}), 1, end=False)
+    request = read_request(pairs(CHAT | {"authorization": "Bearer client"}), 1, end=False)
     assert list(mutation_to(request, POD_HEAD, 3, "a:1").remove_headers) == ["authorization"]
 
 
 def test_an_answer_without_a_length_is_put_into_chunks() -> None:
-    head, chunked = response_head(header_map({":status": "200", "x": "1"}), end=False, sized=True)
+    head, chunked = response_head(pairs({":status": "200", "x": "1"}), end=False, sized=True)
     assert (head, chunked) == (b"HTTP/1.1 200 -\r\nx: 1\r\ntransfer-encoding: chunked\r\n\r\n", True)
-    sized, chunked = response_head(header_map({":status": "200", "content-length": "4"}), end=False, sized=True)
+    sized, chunked = response_head(pairs({":status": "200", "content-length": "4"}), end=False, sized=True)
     assert (sized, chunked) == (b"HTTP/1.1 200 -\r\ncontent-length: 4\r\n\r\n", False)
-    bare, _ = response_head(header_map({":status": "204"}), end=True, sized=True)
+    bare, _ = response_head(pairs({":status": "204"}), end=True, sized=True)
     assert bare == b"HTTP/1.1 204 -\r\ncontent-length: 0\r\n\r\n"
-    unseen, chunked = response_head(header_map({":status": "200", "content-length": "4"}), end=False, sized=False)
+    unseen, chunked = response_head(pairs({":status": "200", "content-length": "4"}), end=False, sized=False)
     assert (unseen, chunked) == (b"HTTP/1.1 200 -\r\n\r\n", False)
 
 
 def test_a_subset_may_be_a_list_or_text() -> None:
-    assert subset_of(request_headers(CHAT)) is None
-    assert subset_of(request_headers(CHAT, subset=["a:1", " b:2"])) == frozenset(("a:1", "b:2"))
-    assert subset_of(request_headers(CHAT, subset=[])) == frozenset()
+    assert subset_of(read(request_headers(CHAT))) is None
+    assert subset_of(read(request_headers(CHAT, subset=["a:1", " b:2"]))) == frozenset(("a:1", "b:2"))
+    assert subset_of(read(request_headers(CHAT, subset=[]))) == frozenset()
     text = ProcessingRequest()
     text.metadata_context.filter_metadata["envoy.lb.subset_hint"].update(
         {"x-gateway-destination-endpoint-subset": "a:1,b:2"}
     )
-    assert subset_of(text) == frozenset(("a:1", "b:2"))
+    assert subset_of(read(text)) == frozenset(("a:1", "b:2"))
 
 
 def test_who_served_is_read_where_envoy_says_so() -> None:
-    assert served_by(response_headers({":status": "200"})) == ""
-    assert served_by(response_headers({":status": "200"}, served="a:1")) == "a:1"
+    assert served_by(read(response_headers({":status": "200"}))) == ""
+    assert served_by(read(response_headers({":status": "200"}, served="a:1"))) == "a:1"
 
 
 @pytest.mark.parametrize(
@@ -126,18 +142,96 @@ def test_an_endpoint_is_address_and_port(address: str, expected: str) -> None:
 
 
 def test_a_body_without_bytes_is_one_piece() -> None:
-    (piece,) = streamed(b"", end=True)
-    assert piece.body_mutation.streamed_response.end_of_stream
+    (piece,) = [ProcessingResponse.FromString(each) for each in streamed(RESPONSE_BODY, b"", end=True)]
+    assert piece.response_body.response.body_mutation.streamed_response.end_of_stream
     assert (chunk(b""), chunk(b"ab")) == (b"", b"2\r\nab\r\n")
 
 
 def test_an_answer_of_the_gateways_loses_its_framing() -> None:
     answer = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\nconnection: close\r\nretry-after: 3\r\n\r\n{}"
-    sent = immediate(answer).immediate_response
+    sent = ProcessingResponse.FromString(immediate(answer)).immediate_response
     assert (sent.status.code, sent.body, set_by(sent.headers)) == (429, b"{}", {"retry-after": "3"})
+    assert sent.details == "turnout"
 
 
 def test_lines_become_a_mutation() -> None:
-    mutation = HeaderMutation()
-    set_lines(mutation, b"a: 1\r\nb: x: y\r\nconnection: close\r\n")
-    assert set_by(mutation) == {"a": "1", "b": "x: y"}
+    reply = ProcessingResponse.FromString(with_headers(b"a: 1\r\nb: x: y\r\nconnection: close\r\n"))
+    assert set_by(reply.response_headers.response.header_mutation) == {"a": "1", "b": "x: y"}
+
+
+def test_a_pick_may_change_the_body_too() -> None:
+    request = read_request(pairs(CHAT), 1, end=False)
+    reply = ProcessingResponse.FromString(pick(request, POD_HEAD, 3, "a:1", about=REQUEST_BODY, body=b"{ }"))
+    assert reply.request_body.response.body_mutation.body == b"{ }"
+    assert reply.request_body.response.clear_route_cache
+    assert destination(reply) == "a:1"
+
+
+@pytest.mark.parametrize("about", range(2, 8))
+def test_a_reply_is_about_what_its_message_is_about(about: int) -> None:
+    asked, answered = ProcessingRequest.DESCRIPTOR, ProcessingResponse.DESCRIPTOR
+    (field,) = [descriptor for descriptor, _ in ProcessingResponse.FromString(nothing(about)).ListFields()]
+    assert field.name == asked.fields_by_number[about].name
+    assert field is answered.fields_by_number[about - 1]
+
+
+HEADERS = st.lists(
+    st.builds(HeaderValue, key=st.text(max_size=200), value=st.text(max_size=200), raw_value=st.binary(max_size=200))
+)
+
+
+@given(
+    HEADERS, st.booleans(), st.binary(max_size=9), st.none() | st.tuples(*[st.integers(0, 1 << 20)] * 2), st.booleans()
+)
+def test_headers_are_read_as_protobuf_reads_them(
+    headers: list[HeaderValue], end: bool, unknown: bytes, modes: tuple[int, int] | None, observed: bool
+) -> None:
+    message = ProcessingRequest(observability_mode=observed)
+    message.response_headers.headers.headers.extend(headers)
+    message.response_headers.end_of_stream = end
+    if modes is not None:
+        message.protocol_config.request_body_mode, message.protocol_config.response_body_mode = modes
+    attributes = b"\x4a%c%b" % (len(unknown), unknown)  # field 9, which is not read
+    found = EnvoyMessage(attributes + message.SerializeToString() + b"\xf9\x01" + bytes(8) + b"\xfd\x01" + bytes(4))
+    assert (found.about, found.modes, found.observed) == (3, modes, observed)
+    assert found.headers() == ([(each.key.encode(), each.raw_value or each.value.encode()) for each in headers], end)
+
+
+@given(st.binary(max_size=300), st.booleans(), st.integers(0, 300))
+def test_a_body_is_read_as_protobuf_reads_it(body: bytes, end: bool, cut: int) -> None:
+    message = ProcessingRequest()
+    message.request_body.body, message.request_body.end_of_stream = body, end
+    data = message.SerializeToString()
+    assert EnvoyMessage(data).body() == (body, end)
+    if 0 < cut < len(data):
+        with pytest.raises(NotAMessage):
+            EnvoyMessage(data[:cut])
+
+
+TEXT = st.text(max_size=200)
+
+
+@given(
+    st.dictionaries(TEXT, st.dictionaries(TEXT, TEXT, max_size=3), max_size=3),
+    TEXT,
+    st.lists(st.from_regex(r"[a-z]+", fullmatch=True)),
+)
+def test_metadata_are_read_as_protobuf_reads_them(
+    others: dict[str, dict[str, str]], served: str, subset: list[str]
+) -> None:
+    message = response_headers({":status": "200"}, served=served)
+    for namespace, values in others.items():
+        message.metadata_context.filter_metadata[namespace].update(values)
+    message.metadata_context.filter_metadata["envoy.lb.subset_hint"].update(
+        {"x-gateway-destination-endpoint-subset": subset}
+    )
+    assert served_by(read(message)) == served
+    assert subset_of(read(message)) == frozenset(subset)
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_a_body_is_written_as_protobuf_writes_it(body: bytes, end: bool) -> None:
+    reply = ProcessingResponse()
+    streamed_response = reply.request_body.response.body_mutation.streamed_response
+    streamed_response.body, streamed_response.end_of_stream = body, end
+    assert [ProcessingResponse.FromString(each) for each in streamed(REQUEST_BODY, body, end=end)] == [reply]

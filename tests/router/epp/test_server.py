@@ -10,11 +10,11 @@ import grpc.aio
 import pytest
 
 from router.address import ListenAddress
-from router.epp.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse
 from router.epp.process import create
 from router.epp.server import EXT_PROC, PickerServer
 from router.lifecycle import Phase
 from router.settings import Pool, Settings
+from tests.fakes.ext_proc_pb2 import HealthCheckRequest, HealthCheckResponse
 
 SETTINGS = Settings(pools=[Pool(name="a", pods=["http://127.0.0.1:1"])])
 
