@@ -119,7 +119,7 @@ class AccessControl:
         return bytes.fromhex(sha256_hex) in self._entries
 
     def identify(
-        self, header_map: Mapping[bytes, bytes], transport: asyncio.BaseTransport | None = None
+        self, header_map: dict[bytes, bytes], transport: asyncio.BaseTransport | None = None
     ) -> ClientIdentity:
         """Whose request has these headers and came by this connection. Raises InvalidApiKey, PermissionDenied and
         KeysUnread."""

@@ -10,7 +10,6 @@ from typing import Final
 
 from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange
 from router.dataplane.http.forwarded import TrustedProxies, peer_of
-from router.dataplane.usage import usage_of
 from router.errors import GatewayError, PodFailure
 from router.telemetry.request_trace import NOT_TRACED
 
@@ -49,7 +48,7 @@ class AccessLog:
             line |= _reason(error)
         line |= {"stream": routed.stream, "attempts": exchange.attempts}
         if relay is not None:
-            line |= usage_of(relay.tail).named()
+            line |= exchange.usage(relay).named()
             if relay.sse and relay.first_at:
                 line["ttft_s"] = round(relay.first_at - exchange.arrived, 6)
         line["duration_s"] = round(self._clock() - exchange.arrived, 6)

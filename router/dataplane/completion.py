@@ -13,7 +13,7 @@ from router.dataplane.exchange import UNROUTED, AnswerRelay, Exchange, RoutedReq
 from router.dataplane.failover.reasons import NO_POD, NotMoved
 from router.dataplane.http.forwarded import TrustedProxies
 from router.dataplane.http.responses import Headers, dialect_of, error_answer
-from router.dataplane.usage import UNKNOWN, usage_of
+from router.dataplane.usage import UNKNOWN
 from router.errors import (
     CutMidAnswer,
     GatewayError,
@@ -173,7 +173,7 @@ class Completion:
         if exchange.tenant is None:
             return
         tenants, name = self._metrics.tenants, exchange.tenant.name
-        usage = UNKNOWN if relay is None else usage_of(relay.tail)
+        usage = UNKNOWN if relay is None else exchange.usage(relay)
         tenants.ended(name, status, usage.prompt, usage.answer)
         if error is not None and not isinstance(error, PodFailure):
             tenants.refused(name, error.shape.code)

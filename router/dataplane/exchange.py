@@ -12,11 +12,13 @@ from typing import Final, Protocol
 
 from router.access.limits import LimitCharge
 from router.access.tenants import Tenant
+from router.dataplane.fair_share import ServiceCharge
 from router.dataplane.http.edge import Edge
 from router.dataplane.http.request_head import RequestHead
 from router.dataplane.http.responses import CLOSE, KEEP_ALIVE
 from router.dataplane.request.openai import Call
 from router.dataplane.request.routes import Route
+from router.dataplane.usage import Usage, usage_of
 from router.errors import PodFailure
 from router.settings import Timeouts
 from router.telemetry.metrics import PoolMetrics
@@ -207,6 +209,7 @@ class Exchange:
     """One request, from its first byte to the end of its answer."""
 
     __slots__ = (
+        "_usage",
         "arrived",
         "attempts",
         "body",
@@ -228,6 +231,7 @@ class Exchange:
         "relay",
         "request_id",
         "routed",
+        "service",
         "stale_tries",
         "target",
         "tenant",
@@ -255,6 +259,8 @@ class Exchange:
         """The name of its key; empty without a tenant."""
         self.charge: LimitCharge | None = None
         """What it takes of its tenant's limits; None without any."""
+        self.service: ServiceCharge | None = None
+        """What it takes of its tenant's share of the pool, from its first dispatch to its end."""
         self.model = ""
         """The model as the client calls it."""
         self.refs: Sequence[str] | None = None
@@ -280,6 +286,7 @@ class Exchange:
         """Its trace; None until the first decision, and where nothing is traced."""
         self.done = False
         """Whether the answer has ended; nothing is written or counted after that."""
+        self._usage: Usage | None = None
 
     def __repr__(self) -> str:
         pod = self.placement.pod.id if self.placement is not None else "-"
@@ -303,6 +310,13 @@ class Exchange:
         if not self.keep_alive:
             return CLOSE
         return b"" if self.http11 else KEEP_ALIVE
+
+    def usage(self, relay: AnswerRelay) -> Usage:
+        """What the end of the answer reports. It is read once for all who ask, and `relay` is that of its last
+        attempt."""
+        if self._usage is None:
+            self._usage = usage_of(relay.tail)
+        return self._usage
 
     def pause(self) -> None:
         """The client is slow: read no more from the pod for now."""

@@ -101,6 +101,18 @@ class ServiceCharge:
         """Uncached tokens of the prompt until the first token comes, -1 from then on."""
 
 
+class PriorityLevel:
+    """The tenants of one priority in one pool."""
+
+    __slots__ = ("floor", "lanes")
+
+    def __init__(self) -> None:
+        self.floor = 0.0
+        """The lowest counter of those that waited when one was last served."""
+        self.lanes = 0
+        """How many of them wait, in all queues of the pool."""
+
+
 class PoolShares:
     """One pool's counters."""
 
@@ -118,31 +130,30 @@ class PoolShares:
         self._forgets_at = RECENT
         """Which request is the first after which the first of these may be too long ago."""
         self._recent_weight = 0.0
-        self._floors: dict[int, float] = {}
-        """By priority: the lowest counter of those that waited when one was last served."""
-        self._lanes: dict[int, int] = {}
-        """By priority: how many tenants wait, in all queues of the pool."""
+        self._levels: dict[int, PriorityLevel] = {}
+        """By priority."""
 
     def begins(self, counter: TenantCounter) -> None:
         """The tenant begins to wait: what it did not use while it was away is not saved up."""
-        self._lift(counter)
-        self._lanes[counter.priority] = self._lanes.get(counter.priority, 0) + 1
+        level = self._level(counter)
+        level.lanes += 1
+        counter.virtual = max(counter.virtual, level.floor)
 
     def ends(self, counter: TenantCounter) -> None:
         """Nothing of the tenant waits in that queue any more."""
-        self._lanes[counter.priority] -= 1
+        self._level(counter).lanes -= 1
 
     def raise_floor(self, counter: TenantCounter) -> None:
         """This is the lowest counter of its priority that takes part."""
-        if counter.virtual > self._floors.get(counter.priority, 0.0):
-            self._floors[counter.priority] = counter.virtual
+        level = self._level(counter)
+        level.floor = max(level.floor, counter.virtual)
 
     def charge(self, counter: TenantCounter, tokens: int) -> None:
         """Add tokens, or take some off. While no tenant of its priority waits, the floor follows: what is served then
         is at the cost of none."""
-        if not self._lanes.get(counter.priority):
-            self._lift(counter)
-            self.raise_floor(counter)
+        level = self._level(counter)
+        if not level.lanes:
+            level.floor = counter.virtual = max(level.floor, counter.virtual)
         counter.virtual += tokens / counter.weight
 
     def opens(self, counter: TenantCounter) -> None:
@@ -193,10 +204,11 @@ class PoolShares:
         counter.held = counter.prefilling >= pods and counter.prefill_tokens >= PREFILL_TOKENS * pods
         return counter.held
 
-    def _lift(self, counter: TenantCounter) -> None:
-        floor = self._floors.get(counter.priority, 0.0)
-        if counter.virtual < floor:
-            counter.virtual = floor
+    def _level(self, counter: TenantCounter) -> PriorityLevel:
+        found = self._levels.get(counter.priority)
+        if found is None:
+            found = self._levels[counter.priority] = PriorityLevel()
+        return found
 
 
 def prefilled(charge: ServiceCharge) -> bool:

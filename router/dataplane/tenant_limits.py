@@ -12,7 +12,7 @@ from router.access.limit_headers import anthropic_headers, openai_headers
 from router.access.limits import LimitCharge, LimitRegistry
 from router.dataplane.exchange import AnswerRelay, Exchange
 from router.dataplane.http.responses import Headers
-from router.dataplane.usage import UNKNOWN, usage_of
+from router.dataplane.usage import UNKNOWN
 
 NO_ANSWER: Final = -1
 """For `LimitCharge.take`: the answer has no tokens."""
@@ -43,15 +43,13 @@ class TenantLimits:
         """The exchange ended, `relay` is that of its last attempt; `left`: its client went away. What it did not use
         goes back: all of it where no pod gave an answer, the tokens where the pod refused the request."""
         now = self._clock()
-        call = exchange.routed.call
-        if relay is None or relay.status == 429 or relay.status >= 500:
+        status = 0 if relay is None else relay.status
+        if relay is None or status == 429 or status >= 500 or (not status and not left):
             charge.give_back(now)
-        elif relay.status >= 400:
+        elif status >= 400:
             charge.settle(0, now)
-        elif not relay.status and not left:
-            charge.give_back(now)
-        elif not relay.status:
-            charge.settle(call.prompt_tokens, now)  # the pod was at work on it
+        elif not status:
+            charge.settle(exchange.routed.call.prompt_tokens, now)  # the pod was at work on it
         else:
             self._settle_answer(exchange, relay, charge, now, left=left)
 
@@ -59,7 +57,7 @@ class TenantLimits:
         self, exchange: Exchange, relay: AnswerRelay, charge: LimitCharge, now: float, *, left: bool
     ) -> None:
         """By the answer's usage. Without it an event of a stream is a token, and another answer is as was expected."""
-        usage = usage_of(relay.tail) if charge.limits.tokens else UNKNOWN
+        usage = exchange.usage(relay) if charge.limits.tokens else UNKNOWN
         meter = exchange.routed.meter
         answer = usage.answer
         if answer < 0 and _is_answered(exchange.path):

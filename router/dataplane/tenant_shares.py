@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from router.dataplane.exchange import AnswerRelay, Exchange
-from router.dataplane.fair_share import FairShares, ServiceCharge, prefilled
-from router.dataplane.usage import UNKNOWN, usage_of
+from router.dataplane.fair_share import FairShares, prefilled
+from router.dataplane.usage import UNKNOWN
 
 _TOO_MANY, _FAILED = 429, 500
 
@@ -18,8 +18,6 @@ class TenantShares:
 
     def __init__(self, shares: FairShares) -> None:
         self._shares = shares
-        self.open: dict[Exchange, ServiceCharge] = {}
-        """Charges of requests that have not ended."""
         self.on_room: Callable[[str], None] | None = None
         """Called with the pool of each one that ends, and of a first token that its tenant waited for: a tenant may
         have its share again."""
@@ -32,20 +30,21 @@ class TenantShares:
             pool = exchange.routed.pool
             placement = exchange.placement
             prefill = placement.charge.prefill_tokens if placement is not None and call.stream else -1
-            self.open[exchange] = self._shares.begin(pool, tenant.name, call.prompt_tokens, call.max_tokens, prefill)
+            exchange.service = self._shares.begin(pool, tenant.name, call.prompt_tokens, call.max_tokens, prefill)
 
     def first_token(self, exchange: Exchange) -> None:
         """The first token of a stream came."""
-        charge = self.open.get(exchange)
+        charge = exchange.service
         if charge is not None and prefilled(charge) and self.on_room is not None:
             self.on_room(charge.pool)
 
     def ended(self, exchange: Exchange, relay: AnswerRelay | None, *, left: bool) -> None:
         """The exchange ended, `relay` is that of its last attempt; `left`: its client went away, and a pod was at work
         for it. Nothing is charged where no pod gave an answer."""
-        charge = self.open.pop(exchange, None)
+        charge = exchange.service
         if charge is None:
             return
+        exchange.service = None
         status = 0 if relay is None else relay.status
         if status == _TOO_MANY or status >= _FAILED or (not status and not left):
             self._shares.refund(charge)
@@ -59,7 +58,7 @@ class TenantShares:
 def _answer_tokens(exchange: Exchange, relay: AnswerRelay) -> int | None:
     """Tokens of the answer by its usage; without it an event of a stream is a token, and another answer is as was
     expected."""
-    usage = usage_of(relay.tail)
+    usage = exchange.usage(relay)
     if usage is not UNKNOWN:
         return max(0, usage.answer)
     meter = exchange.routed.meter

@@ -20,10 +20,9 @@ from router.dataplane.http.upstream_connection import Receiver, UpstreamConnecti
 from router.dataplane.prefix_feedback import cache_use
 from router.dataplane.relay import Relay
 from router.dataplane.request.paths import STATELESS_PATHS
-from router.dataplane.usage import usage_of
 from router.errors import GatewayError, PodFailure, PodGone
 from router.telemetry.request_trace import NOT_TRACED, AttemptTrace, RequestOutcome, RequestTrace
-from router.telemetry.trace_context import SAMPLED, header, parse, sampling_bound, without_context
+from router.telemetry.trace_context import SAMPLED, gap, header, parse, sampling_bound, without_context
 from schedulers.types import PREFIX_BLOCK_TOKENS
 from statesync.errors import StateError
 from statesync.load.view import LoadView
@@ -59,6 +58,8 @@ class Tracer:
         time, `rng` returns 64 random bits. `tap` is that of another observer."""
         self._sink = sink
         self._bound = sampling_bound(ratio)
+        self._skips = gap(self._bound, rng())
+        """How many more traces begin here before one is recorded."""
         self._clock = clock
         self._wall = wall
         self._rng = rng
@@ -74,11 +75,13 @@ class Tracer:
         header_map = exchange.header_map
         if b"traceparent" in header_map or b"tracestate" in header_map:
             return self._continue(exchange, header_map.get(b"traceparent", b""), header_map.get(b"tracestate", b""))
-        low = self._rng()
-        if low >= self._bound:
+        if self._skips:
+            self._skips -= 1
             exchange.kept = [*exchange.kept, self._unsampled()]
             exchange.trace = NOT_TRACED
             return NOT_TRACED
+        self._skips = gap(self._bound, self._rng())
+        low = self._rng() * self._bound >> 64
         return self._record(exchange, RequestTrace(self._id() << 64 | low, 0, SAMPLED), exchange.kept)
 
     def _unsampled(self) -> bytes:
@@ -183,7 +186,7 @@ def _outcome(
         waited=exchange.wait_until > 0.0,
         first_at=first_at,
         last_at=relay.last_at if isinstance(relay, Relay) else now if first_at else 0.0,
-        tokens=_tokens(relay),
+        tokens=_tokens(exchange, relay),
     )
 
 
@@ -201,10 +204,10 @@ def _reason(status: int, error: GatewayError | None) -> str:
     return str(status) if status >= _FAILED else ""
 
 
-def _tokens(relay: AnswerRelay | None) -> Mapping[str, int]:
+def _tokens(exchange: Exchange, relay: AnswerRelay | None) -> Mapping[str, int]:
     if relay is None:
         return {}
-    found, use = usage_of(relay.tail).named(), cache_use(relay.tail)
+    found, use = exchange.usage(relay).named(), cache_use(relay.tail)
     return found if use is None else {**found, "cached_tokens": use.cached_tokens}
 
 

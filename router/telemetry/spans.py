@@ -40,8 +40,15 @@ _REFUSED: Final = 400
 _FAILED: Final = 500
 """Statuses from which on an answer is an error: for a caller, and for a server."""
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+RECORDED: Final = SpanContext(1, 1, False, _SAMPLED)
+"""Stands for the context of any sampled request."""
 _STATUSES: Final = {False: Status(StatusCode.UNSET), True: Status(StatusCode.ERROR)}
 """By whether it failed."""
+
+
+def count_of(trace: RequestTrace, outcome: RequestOutcome) -> int:
+    """How many spans a `SpanMaker` makes of a request."""
+    return 1 + 2 * len(trace.attempts) + int(outcome.waited) + int(outcome.first_at > 0.0)
 
 
 class SpanMaker:

@@ -11,7 +11,7 @@ class TenantUse:
     __slots__ = ("answer_tokens", "prompt_tokens", "requests")
 
     def __init__(self) -> None:
-        self.requests: dict[int, int] = {}
+        self.requests = [0] * 10
         """By the first digit of the status."""
         self.prompt_tokens = self.answer_tokens = -1
         """-1 where no engine has reported any."""
@@ -32,7 +32,10 @@ class TenantCounts:
     def requests(self) -> dict[tuple[str, str], int]:
         """By (tenant, class of the status): `2xx` and so on."""
         return {
-            (tenant, f"{digit}xx"): count for tenant, use in self._uses.items() for digit, count in use.requests.items()
+            (tenant, f"{digit}xx"): count
+            for tenant, use in self._uses.items()
+            for digit, count in enumerate(use.requests)
+            if count
         }
 
     @property
@@ -50,8 +53,7 @@ class TenantCounts:
         use = self._uses.get(tenant)
         if use is None:
             use = self._uses[tenant] = TenantUse()
-        digit = status // 100
-        use.requests[digit] = use.requests.get(digit, 0) + 1
+        use.requests[status // 100] += 1
         if prompt_tokens >= 0:
             use.prompt_tokens = max(0, use.prompt_tokens) + prompt_tokens
         if answer_tokens >= 0:

@@ -1,18 +1,19 @@
 """Sends the spans of sampled requests to a collector, by OpenTelemetry's SDK: OTLP over HTTP with protobuf. Imported
 only where `telemetry.otlp_endpoint` is set; `config/telemetry_checks.py` says what is missing where the library is.
 
-Spans go into the SDK's bounded queue, and its own thread sends them. A collector that is slow or gone costs spans,
-which are counted, and nothing else.
+Ended requests go into the SDK's bounded queue, and its own thread makes their spans and sends them. A collector that is
+slow or gone costs spans, which are counted, and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import logging
 import threading
 import zlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -21,17 +22,19 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from router.telemetry.request_trace import RequestOutcome, RequestTrace
 from router.telemetry.span_encoding import SpanEncoder
-from router.telemetry.spans import SpanMaker
+from router.telemetry.spans import RECORDED, SpanMaker, count_of
 
 TRACES_PATH: Final = "/v1/traces"
 MAX_QUEUED: Final = 8192
 """Spans that wait for the collector; those of further requests are lost."""
-BATCH: Final = 512
-"""Spans sent at a time: once so many wait, or after five seconds."""
+BATCH: Final = 128
+"""Requests whose spans are sent at a time: once so many wait, or after five seconds."""
 EXPORT_TIMEOUT_S: Final = 5.0
 """For one batch, its retries included."""
 FLUSH_S: Final = 3.0
 """What a drain waits for the collector."""
+
+_log = logging.getLogger("turnout.traces")
 
 
 class EncodedSession(requests.Session):
@@ -68,24 +71,46 @@ class EncodedExporter(SpanExporter):
         self._exporter.shutdown()
 
 
-class CountingExporter(SpanExporter):
-    """Counts what another exporter does. Called by the SDK's thread."""
+class EndedRequest:
+    """What the SDK's queue holds in place of spans: these are made by its thread, many at a time, at half the cost."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    __slots__ = ("count", "outcome", "trace")
+
+    context = RECORDED
+    """The SDK looks whether it is sampled."""
+
+    def __init__(self, trace: RequestTrace, outcome: RequestOutcome, count: int) -> None:
+        """`count` is that of its spans."""
+        self.trace = trace
+        self.outcome = outcome
+        self.count = count
+
+
+class CountingExporter(SpanExporter):
+    """Makes the spans of ended requests, has another exporter send them, and counts. Called by the SDK's thread."""
+
+    def __init__(self, exporter: SpanExporter, maker: SpanMaker) -> None:
         self._exporter = exporter
+        self._maker = maker
         self.exported = 0
         self.failed = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export a batch."""
-        result = SpanExportResult.FAILURE
+        """Export a batch of `EndedRequest`."""
+        made, result = list[ReadableSpan](), SpanExportResult.FAILURE
+        batch = cast(Sequence[EndedRequest], spans)
+        for ended in batch:
+            try:
+                made += list(self._maker.spans(ended.trace, ended.outcome))
+            except Exception:  # noqa: BLE001  a defect costs the spans of one request
+                _log.exception("the trace of a request was lost", extra={"trace_id": ended.trace.name})
         try:
-            result = self._exporter.export(spans)
+            if made:
+                result = self._exporter.export(made)
         finally:
-            if result is SpanExportResult.SUCCESS:
-                self.exported += len(spans)
-            else:
-                self.failed += len(spans)
+            done = len(made) if result is SpanExportResult.SUCCESS else 0
+            self.exported += done
+            self.failed += sum([ended.count for ended in batch]) - done
         return result
 
     def shutdown(self) -> None:
@@ -97,11 +122,10 @@ class TraceExport:
     """The way of spans out of the process."""
 
     def __init__(self, exporter: SpanExporter, maker: SpanMaker, most_queued: int = MAX_QUEUED) -> None:
-        self._exporter = CountingExporter(exporter)
+        self._exporter = CountingExporter(exporter, maker)
         self._processor = BatchSpanProcessor(
             self._exporter, max_queue_size=most_queued, max_export_batch_size=min(BATCH, most_queued)
         )
-        self._maker = maker
         self._most = most_queued
         self._queued = 0
         self._dropped = 0
@@ -111,16 +135,15 @@ class TraceExport:
         return {"exported": self._exporter.exported, "failed": self._exporter.failed, "dropped": self._dropped}
 
     def take(self, trace: RequestTrace, outcome: RequestOutcome) -> None:
-        """Queue the spans of a request. Where not all of them fit none is queued: the SDK would drop older ones, which
-        are parts of other trees, and log a line for each."""
-        spans = list(self._maker.spans(trace, outcome))
+        """Queue a request that has ended. Where not all of its spans are within the bound it is not: the SDK would drop
+        an older one, and log a line for it."""
+        count = count_of(trace, outcome)
         waiting = self._queued - self._exporter.exported - self._exporter.failed
-        if waiting + len(spans) > self._most:
-            self._dropped += len(spans)
+        if waiting + count > self._most:
+            self._dropped += count
             return
-        self._queued += len(spans)
-        for span in spans:
-            self._processor.on_end(span)
+        self._queued += count
+        self._processor.on_end(cast(ReadableSpan, EndedRequest(trace, outcome, count)))
 
     async def aclose(self) -> None:
         """Send what is queued; give up after `FLUSH_S`. All threads are daemons, so none of them keeps the process."""

@@ -328,8 +328,9 @@ class Rig:
         assert self.inflight == 0, self.view.statuses()
         assert not self.admission.active
         assert self.admission.queued == 0
-        shares = self.gateway.deps.shares
-        assert shares is None or not shares.open
+        if self.shares is not None:
+            pools = [self.shares.pool(pool.name) for pool in self.gateway.deps.settings.pools]
+            assert not any(each.open or each.prefilling for pool in pools for each in pool.counters.values())
         idle = [connection for stack in self.upstream.idle.values() for connection in stack]
         assert self.upstream.open == len(idle)
         watched: set[object] = {*self.listener.edges, *idle}

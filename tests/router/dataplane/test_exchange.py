@@ -83,6 +83,13 @@ def test_backpressure_reaches_the_relay_of_the_attempt_under_way() -> None:
     assert source.calls == ["pause", "resume"]
 
 
+def test_the_usage_of_an_answer_is_read_once_for_all_who_ask() -> None:
+    made, source = exchange(), Source()
+    source.tail = b'"usage":{"prompt_tokens":3,"completion_tokens":4}'
+    assert made.usage(source).named() == {"prompt_tokens": 3, "completion_tokens": 4}
+    assert made.usage(source) is made.usage(source)
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_routed_request_is_a_stream_where_the_client_asked_for_one(stream: bool) -> None:
     assert routed(call=Call("m", (), 1, 0, stream, "")).stream is stream

@@ -9,7 +9,7 @@ from opentelemetry.sdk.trace.sampling import Decision, TraceIdRatioBased
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from router.telemetry.trace_context import TraceParent, header, parse, sampling_bound, without_context
+from router.telemetry.trace_context import TraceParent, gap, header, parse, sampling_bound, without_context
 from tests.fakes.each_case import each_case
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -81,3 +81,16 @@ def test_the_headers_of_a_trace_are_taken_out_of_a_head_in_one_piece_or_in_parts
 def test_a_ratio_takes_the_traces_that_opentelemetry_takes(trace_id: int, ratio: float) -> None:
     theirs = TraceIdRatioBased(ratio).should_sample(None, trace_id, "x").decision
     assert (trace_id % 2**64 < sampling_bound(ratio)) == (theirs is Decision.RECORD_AND_SAMPLE)
+
+
+def test_as_many_traces_go_by_as_if_each_were_decided_alone() -> None:
+    drawn = [gap(sampling_bound(0.01), at << 48) for at in range(1 << 16)]
+    assert sum(each == 0 for each in drawn) == pytest.approx(0.01 * len(drawn), abs=1)
+    assert sum(each < 100 for each in drawn) == pytest.approx((1 - 0.99**100) * len(drawn), abs=1)
+    assert sum(drawn) / len(drawn) == pytest.approx(99, rel=0.01)
+
+
+@each_case("ratio, expected", [(0.0, 1 << 60), (1e-18, 1 << 60), (1.0, 0)])
+def test_the_ends_of_the_ratio_record_none_or_all(ratio: float, expected: int) -> None:
+    assert gap(sampling_bound(ratio), (1 << 64) - 1) == expected
+    assert gap(sampling_bound(1.0), 0) == 0

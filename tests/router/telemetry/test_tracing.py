@@ -108,3 +108,15 @@ def test_a_request_that_ended_at_once_is_a_span_without_children() -> None:
         export.take(ended, outcome)
         asyncio.run(export.aclose())
         assert [span.name for _, span in receiver.tree(f"{7:032x}")] == ["GET"]
+
+
+def test_a_request_whose_spans_cannot_be_made_costs_no_other_request(caplog: pytest.LogCaptureFixture) -> None:
+    broken = attempt(2)
+    broken.address = "unix"  # is no address, and has no port
+    with otlp_receiver() as receiver:
+        export = open_export(receiver.url, maker())
+        export.take(trace(broken), OUTCOME)
+        export.take(trace(attempt(2)), OUTCOME)
+        asyncio.run(export.aclose())
+        assert export.counts() == {"exported": 4, "failed": 4, "dropped": 0}
+    assert "the trace of a request was lost" in caplog.text
