@@ -29,7 +29,7 @@ _LEAST_COMMON: Final = 32
 """Bytes that two events have in common, for a template."""
 _MOST_TEMPLATES: Final = 16
 
-_TEXT: Final = re.compile(rb'data: \{[^\n]*?"(?:content|text)":"((?:[^"\\\n]|\\.)+)"')
+_TEXT: Final = re.compile(rb'data: \{[^\n]*?"(?:content|text)": ?"((?:[^"\\\n]|\\.)+)"')
 
 _CONTROLS: Final = re.compile(rb"[\x00-\x05]")
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -141,10 +141,10 @@ class LogWriter:
 
     def _learn(self, last: bytes, event: bytes) -> None:
         """Make a template of what the event has in common with those before, if that is much."""
-        prefix = _common(self.prefix or last, event)
+        prefix = _common(self.prefix or last, event[:-2])  # the same event once more has all in common
         suffix = _common((self.suffix or last)[::-1], event[len(prefix) :][::-1])[::-1]
         least = len(prefix) + len(suffix)
-        if least >= max(_LEAST_COMMON, self._least // 2) and suffix.endswith(b"\n"):
+        if least >= max(_LEAST_COMMON, self._least // 2) and suffix.endswith(b"\n") and b"\n" not in prefix:
             self._use(prefix, suffix)
 
     def _use(self, prefix: bytes, suffix: bytes) -> None:

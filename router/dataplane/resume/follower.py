@@ -262,7 +262,6 @@ class StreamFollower:
         log.unsaved = lines or b""
         stream.saved = each.offset
         self.keeper.add(stream)
-        self.keeper.unsaved(stream)  # its task may sleep for want of streams, and the lease is to be held from now on
         if reader.ended:
             self._complete(each)
         elif not known:

@@ -33,13 +33,12 @@ FLUSH_S: Final = 0.5
 """Seconds between two writes. What is not written yet stands in the event ids."""
 
 READ_S: Final = 0.1
-"""The same while a client reads along over another replica."""
+"""The same of what is urgent: a stream has its template or many bytes of lines, or a client reads along over another
+replica."""
 
 OVER_S: Final = 10.0
 """Seconds in which the last lines of a stream must be saved."""
 
-_LEAST_S: Final = 0.02
-"""Seconds between two writes, if one is urgent: a stream has a new template, or ends."""
 
 _BEAT_S: Final = 1.0
 _TOGETHER: Final = 128
@@ -101,6 +100,8 @@ class StreamKeeper:
         stream.exchange.edge = stream
         stream.since = self.clock()
         stream.following = stream.lost = False
+        if not self.streams:
+            self._wake.set()  # the task sleeps for want of streams
         self.streams[stream.key] = stream
         self.kept_bytes += stream.saved
         self._members.add(stream)
@@ -122,10 +123,10 @@ class StreamKeeper:
             return
         if not stream.over:
             self._free.add(stream.key)
+            self.unsaved(stream)  # its client waits at another replica
         stream.over = True
         self._members.discard(stream)
         stream.grace_until = self.clock() + OVER_S
-        self.unsaved(stream)
 
     def hand_over(self, exchange: Exchange) -> bool:
         """Give the stream to the replica to which its client comes back. False for an exchange that is not kept."""
@@ -180,12 +181,12 @@ class StreamKeeper:
             self._wake.clear()
             now = self.clock()
             if now >= self._due_at:
-                alone = any(stream.client is None for stream in self.streams.values())
+                alone = any(stream.client is None and not stream.over for stream in self.streams.values())
                 self._due_at = now + (READ_S if alone else FLUSH_S)
                 await self.flush()
             else:
                 await self.flush_urgent()
-            await asyncio.sleep(_LEAST_S)
+            await asyncio.sleep(READ_S)
 
     async def stop(self, timeout_s: float) -> None:
         """Save what is left, as far as the store takes it in that time."""

@@ -26,7 +26,7 @@ _HEAD_END: Final = b"\r\n\r\n"
 _DONE: Final = b"data: [DONE]"
 _CR: Final = 13
 _URGENT_BYTES: Final = 1024
-"""Bytes of lines that are saved at once, as a template is: each event id carries what is not."""
+"""Bytes of lines that are saved soon, as the first template is: each event id carries what is not."""
 _SIZE_BYTES: Final = 8
 _SHORT: Final = 20
 """Bytes up to which a piece is no chunk with an event."""
@@ -147,29 +147,37 @@ class KeptStream(Edge[Exchange]):
             data = self._head(data)
             if not data:
                 return
-        if self.rewrite is None and not self.lost and not self._rest and not self._scanner.left and len(data) > _SHORT:
+        plain = self.rewrite is None and not (self.lost or self._rest or self._unread or self._scanner.left)
+        if plain and len(data) > _SHORT:
             eol = 3 if data[3] == _CR else 2
             if line := log.follow(data[eol + 2 : -2]):  # one event in one chunk, as most are
                 self._send(b"%x\r\n%b\r\n%b" % (len(line), line, data))
                 return
+        new = not log.templates
+        if plain:
             data = self._chunks(data, log)
-            if not data:
-                return
-        self._pieces(data, log)
+        if data:
+            self._pieces(data, log)
+        if (new and log.templates) or len(log.unsaved) > _URGENT_BYTES:
+            self._owner.unsaved(self)
 
     def _chunks(self, data: bytes, log: LogWriter) -> bytes:
-        """Pass on the chunks that have one event each, as they come together on a busy machine; returns what is left
-        from the first other one on."""
+        """Pass on the chunks that have one event each; returns what is left from the first other one on."""
         at, out = 0, list[bytes]()
-        while (eol := data.find(b"\r\n", at, at + _SIZE_BYTES)) > 0:
+        while not self.lost and (eol := data.find(b"\r\n", at, at + _SIZE_BYTES)) > 0:
             try:
                 end = eol + 4 + int(data[at:eol], 16)
             except ValueError:
                 break  # an extension
-            line = log.follow(data[eol + 2 : end - 2]) if end <= len(data) else b""
-            if not line:
+            event = data[eol + 2 : end - 2]
+            if end > len(data):
                 break
-            out.append(b"%x\r\n%b\r\n%b" % (len(line), line, data[at:end]))
+            if line := log.follow(event):
+                out.append(b"%x\r\n%b\r\n%b" % (len(line), line, data[at:end]))
+            elif event.find(b"\n\n") == len(event) - 2 >= 0 and b"\r" not in event:
+                out.append(self._numbered(event, log))
+            else:
+                break
             at = end
         if not out:
             return data
@@ -211,7 +219,6 @@ class KeptStream(Edge[Exchange]):
             self._rest = b""
         if self.rewrite is not None:
             events, _ = split_events(b"".join(map(self.rewrite, events)))
-        templates = log.templates
         out = [self._numbered(event, log) for event in events]
         if end >= 0:
             self.over = True
@@ -219,8 +226,6 @@ class KeptStream(Edge[Exchange]):
                 log.end()
             out.append(LAST_CHUNK)
         self._send(b"".join(out))
-        if end >= 0 or log.templates > templates or len(log.unsaved) > _URGENT_BYTES:
-            self._owner.unsaved(self)
 
     def _numbered(self, event: bytes, log: LogWriter) -> bytes:
         """The event with its id, as a chunk."""

@@ -105,6 +105,24 @@ def test_a_text_in_an_event_of_several_lines_makes_none(odd: bytes) -> None:
     assert (log.templates, LogReader().feed(log.unsaved)[1]) == (0, odd)
 
 
+def test_the_first_text_makes_the_template_with_blanks_in_the_json_too() -> None:
+    log, _ = written([b'data: {"id": 1}\n\n', *[b'data: {"delta": {"content": " %d"}}\n\n' % at for at in range(9)]])
+    assert (log.templates, log.unsaved[-6:]) == (1, b" 7\n 8\n")
+
+
+def test_an_event_that_comes_again_makes_the_template() -> None:
+    same = b'data: {"object":"chat.completion.chunk","choices":[]}\n\n'
+    log, _ = written([same] * 9)
+    assert log.unsaved.count(same[:20]) == 4, "three events whole, and the template"
+    assert LogReader().feed(log.unsaved) == [same] * 9
+
+
+def test_events_of_two_lines_whose_first_line_is_the_same_are_kept_whole() -> None:
+    events = [b'data: {"object":"chat.completion.chunk",\ndata: "at":%d}\n\n' % at for at in range(5)]
+    log, _ = written(events)
+    assert LogReader().feed(log.unsaved) == events  # raised Unkeepable: the template had a line feed
+
+
 def test_two_events_do_not_follow_a_template_together() -> None:
     log, _ = written(answer(10))
     one = chunk({"content": " x"})

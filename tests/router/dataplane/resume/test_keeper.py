@@ -43,7 +43,7 @@ def test_ids_are_short_once_the_lines_are_saved(one: ResumingRig) -> None:
         one.turn()
 
 
-def test_the_template_of_a_stream_is_saved_before_the_lines_of_the_others(one: ResumingRig) -> None:
+def test_a_template_and_many_bytes_of_lines_are_saved_before_the_lines_of_the_others(one: ResumingRig) -> None:
     with one:
         _, first = one.begins(" a")
         one.turn()
@@ -51,10 +51,36 @@ def test_the_template_of_a_stream_is_saved_before_the_lines_of_the_others(one: R
         _, second = one.begins(" c")
         one.rig.wire.do(lambda: run_now(one.keeper.flush_urgent()))
         assert [stream.behind for stream in one.keeper.streams.values()] == [3, 0]
-        ends(first)
+        first.sends(event("x" * 1100))
         one.rig.wire.do(lambda: run_now(one.keeper.flush_urgent()))
-        assert len(one.keeper.streams) == 1, "what has ended does not wait either"
+        assert [stream.behind for stream in one.keeper.streams.values()] == [0, 0]
+        ends(first)
         ends(second)
+        one.turn()
+
+
+def test_the_end_of_a_stream_is_saved_with_the_lines_of_the_others(one: ResumingRig) -> None:
+    """Saved by itself it was a write for each stream; a client that has its last id is served without it."""
+    with one:
+        client, pod = one.begins(" a")
+        one.turn()
+        saved = dict(one.streams.logs)
+        ends(pod)
+        one.rig.wire.do(lambda: run_now(one.keeper.flush_urgent()))
+        assert one.streams.logs == saved
+        back = one.resumes(last_id(client))
+        one.turn()
+        one.turn()
+        assert back.answer().complete
+        assert one.keeper.streams == {}
+
+
+def test_the_first_stream_wakes_the_keeper(one: ResumingRig) -> None:
+    with one:
+        _, pod = one.begins(" a")
+        assert one.keeper._wake.is_set(), "its task sleeps while there is no stream"
+        ends(pod)
+        one.turn()
 
 
 def test_streams_go_on_while_the_store_is_away_and_are_saved_when_it_is_back(one: ResumingRig) -> None:
