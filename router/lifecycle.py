@@ -20,6 +20,9 @@ _log = logging.getLogger("turnout.lifecycle")
 _CHECK_S = 0.05
 """Seconds between two checks of a drain whether the last stream has ended."""
 
+_STEP_S = 0.25
+"""Seconds of a step while settling. One that takes twice as long had a process that stood still."""
+
 _LOG_S = 10.0
 """Seconds between two log lines of a drain on the requests it waits for."""
 
@@ -158,7 +161,7 @@ async def drain_sequence(
         if lifecycle.ready and not lifecycle.handed_over:
             lifecycle.enter(Phase.SETTLING)
             _log.info("not ready any more, accepting for %g s more: load balancers need time to notice", drain.settle_s)
-            await _wait(hurry.is_set, clock, drain.settle_s, drain.settle_s, wait)
+            await _settle(hurry, clock, drain.settle_s, wait)
         lifecycle.enter(Phase.DRAINING)
         await stop_accepting()
         _log.info("accepting no more; %d requests in flight have up to %g s", inflight(), drain.timeout_s)
@@ -169,6 +172,18 @@ async def drain_sequence(
     finally:
         lifecycle.enter(Phase.CLOSED)
     return DrainReport(left, hurry.is_set(), clock() - began)
+
+
+async def _settle(hurry: asyncio.Event, clock: Callable[[], float], settle_s: float, pause: Pause) -> None:
+    """Return after this time, or hurried. A step in which the process stood still does not count, unless the one before
+    it was such a step: timers run before sockets are read, and what arrived meanwhile is to be read before the end."""
+    left_s, stood_still = settle_s, False
+    while left_s > 0 and not hurry.is_set():
+        began = clock()
+        await pause(min(_STEP_S, left_s))
+        took_s = clock() - began
+        stood_still = took_s > 2 * _STEP_S and not stood_still
+        left_s -= 0.0 if stood_still else took_s
 
 
 async def _ended(

@@ -173,6 +173,21 @@ def test_streams_that_outlast_the_drain_are_cut_at_its_end() -> None:
     assert report == DrainReport(cut=2, hurried=False, took_s=31.0)
 
 
+@pytest.mark.parametrize(("stops", "steps"), [((), 4), ((4,), 5), ((2,), 5), ((4, 5), 5)])
+def test_a_step_in_which_the_process_stood_still_does_not_count_as_settling(stops: tuple[int, ...], steps: int) -> None:
+    replica, taken = ready(), 0
+
+    def step() -> None:
+        nonlocal taken
+        taken += 1
+        replica.now += 45.0 if taken in stops else 0.0
+
+    replica.each_pause = step
+    asyncio.run(replica.drain(Drain(settle_s=1.0, timeout_s=9.0)))
+    assert taken == steps
+    assert replica.lifecycle.phase is Phase.CLOSED
+
+
 def test_a_second_signal_while_settling_ends_everything_at_once() -> None:
     replica = ready(inflight=1)
     replica.hurry.set()
