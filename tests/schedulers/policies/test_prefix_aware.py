@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.entropy import mix
-from schedulers.policies.prefix_aware import DRAWN, FEWEST, PrefixAware
+from schedulers.hits import levels
+from schedulers.policies.prefix_aware import COPY_S, DRAWN, FEWEST, PrefixAware
 from schedulers.sampling import HOLDERS
 from schedulers.ttft import admission_s, likely_cached, others_weight, outlook, prefill_work, start_in
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo, queue_length
@@ -49,7 +50,21 @@ def naive_costs(request: RequestInfo, snapshot: LoadSnapshot) -> dict[PodId, flo
         until, wait = outlook(load.prefilling, load.prefill_work, load.head_since, load.pace_s, load.step_s)
         work = own_work(request, pod.id)
         costs[pod.id] = start_in(until, wait, now) + work * (load.pace_s + others)
-    return costs
+    return with_copies(request, snapshot, costs)
+
+
+def with_copies(request: RequestInfo, snapshot: LoadSnapshot, costs: dict[PodId, float]) -> dict[PodId, float]:
+    """The costs, and what the wait behind other prompts counts beyond itself."""
+    queue = {pod.id: queue_length(load) for pod, load in snapshot.candidates}
+    if not request.prefix_hits or not queue[min(costs, key=costs.__getitem__)]:
+        return costs
+    weight = 1 - 1 / len(levels(request.prefix_hits.items())[0].pods)
+    now = max(request.arrived_at, snapshot.taken_at)
+    more = {}
+    for pod, load in snapshot.candidates:
+        until, wait = outlook(load.prefilling, load.prefill_work, load.head_since, load.pace_s, load.step_s)
+        more[pod.id] = weight * min(start_in(until, wait, now), COPY_S) if queue[pod.id] else 0.0
+    return {pod: cost + more[pod] for pod, cost in costs.items()}
 
 
 def decision(request: RequestInfo, snapshot: LoadSnapshot) -> Decision:
@@ -131,6 +146,21 @@ def test_work_saved_for_the_pool_counts_more_when_the_pool_queues() -> None:
     request, loads = request_of(prompt_tokens=1000, prefix_hits={A: 10}), pending(1600, 1, 500)
     assert decision(request, loads._replace(pending_s=0.0)).pod == B
     assert decision(request, loads._replace(pending_s=3.0)).pod == A
+
+
+def test_a_prefix_that_several_busy_pods_hold_is_computed_once_more_a_little_sooner() -> None:
+    """Holders wait 200 ms and compute a third of what an idle pod computes in 300."""
+    held = request_of(prompt_tokens=300, prefix_hits={A: 3, B: 3})
+    loads = pending(190, 190, 0)._replace(pending_s=0.0)
+    assert decision(held._replace(prefix_hits={A: 3}), loads).pod == A
+    assert decision(held, loads).pod == C
+    assert decision(held._replace(priority=-1), loads).pod != C
+    assert decision(held, pending(50, 50, 0)._replace(pending_s=0.0)).pod != C
+
+
+def test_a_copy_of_a_long_prefix_is_worth_no_more_than_of_a_short_one() -> None:
+    held = request_of(prompt_tokens=10_000, prefix_hits={A: 140, B: 140})
+    assert decision(held, pending(8_000, 8_000, 0)._replace(pending_s=0.0)).pod in {A, B}
 
 
 def test_a_batch_gathers_where_its_prefix_is_for_up_to_five_minutes() -> None:
