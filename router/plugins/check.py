@@ -110,14 +110,17 @@ def bounded_pick(limit_s: float, policy: Scheduler, request: object, snapshot: o
 
 
 def bounded_running(limit_s: float, work: Callable[..., _T], *given: object) -> _T:
-    """What `work` returns. Raises PolicyTimeout at the limit; calls `work` again with a longer one if it hardly ran."""
-    before_s = waited_s()
+    """What `work` returns. Raises PolicyTimeout at the limit, but calls `work` again if it hardly ran: it slept, or the
+    machine stood still, or this process waited for a processor, and then with a longer limit."""
+    before_s, ran_s = waited_s(), time.thread_time
+    began_s = ran_s()
     try:
         return bounded(limit_s, work, *given)
     except PolicyTimeout:
-        if waited_s() - before_s < limit_s / 2:
+        if ran_s() - began_s > limit_s / 2:
             raise
-    return bounded(STARVED * limit_s, work, *given)
+    starved = waited_s() - before_s >= limit_s / 2
+    return bounded(STARVED * limit_s if starved else limit_s, work, *given)
 
 
 def waited_s() -> float:

@@ -46,15 +46,18 @@ def test_all_policies_of_a_file_are_checked() -> None:
 
 
 class Work:
-    """Does not return the first time."""
+    """Does not return the first times, in which it computes or sleeps."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sleeps: bool = True, times: int = 1) -> None:
         self.calls = 0
+        self.sleeps = sleeps
+        self.times = times
 
     def __call__(self) -> int:
         self.calls += 1
-        if self.calls == 1:
-            time.sleep(600)
+        while self.calls <= self.times:
+            if self.sleeps:
+                time.sleep(600)
         return self.calls
 
 
@@ -68,9 +71,29 @@ def test_work_that_hardly_ran_within_its_limit_gets_a_longer_one(monkeypatch: py
     assert bounded_running(0.05, Work()) == 2
 
 
+def ran(readings: Iterator[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel counts before and after of the processor's time."""
+    monkeypatch.setattr("router.plugins.check.time.thread_time", lambda: next(readings))
+
+
 def test_work_that_ran_all_the_time_is_given_up_at_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits(iter((5.0, 5.01)), monkeypatch)
-    work = Work()
+    ran(iter((5.0, 5.04)), monkeypatch)
+    work = Work(sleeps=False)
     with pytest.raises(PolicyTimeout):
         bounded_running(0.05, work)
     assert work.calls == 1
+
+
+def test_a_process_that_stood_still_is_no_reason_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped, or its machine: the kernel counts neither work nor waiting."""
+    waits(iter((5.0, 5.01)), monkeypatch)
+    ran(iter((5.0, 5.01)), monkeypatch)
+    assert bounded_running(0.05, Work()) == 2
+
+
+def test_work_that_sleeps_each_time_is_given_up_the_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits(iter((5.0, 5.01)), monkeypatch)
+    work = Work(times=2)
+    with pytest.raises(PolicyTimeout, match=r"within 0\.05 s"):
+        bounded_running(0.05, work)
+    assert work.calls == 2
