@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from loadtests.sim.ports import HOST, free_ports
-from router.settings import Control, Drain, PolicySpec, Pool, Settings
+from router.policy_settings import PolicyGuard
+from router.settings import Control, Drain, PolicySpec, Pool, Settings, Timeouts
+from statesync.settings import Health, Sync
+from tests.fakes.waiting import DEADLINE_S
 
 BODY = b'{"model":"m","messages":[]}'
 ASK = b"POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\ncontent-length: %d\r\n\r\n%b" % (len(BODY), BODY)
@@ -55,6 +58,7 @@ async def engine() -> tuple[asyncio.Server, str]:
 
 
 def settings(*pods: str, **fields: object) -> Settings:
+    """A replica's settings; `fields` replace whole sections. A busy machine makes none of its limits pass."""
     pool = Pool(name="main", pods=list(pods), models=["m"], policy=PolicySpec(name="p2c"))
     sections: dict[str, object] = {
         # No other process listens on this port after the replica has stopped.
@@ -62,6 +66,10 @@ def settings(*pods: str, **fields: object) -> Settings:
         "control": Control(listen=f"{HOST}:0"),
         "pools": [pool],
         "drain": Drain(settle_s=0.0, timeout_s=600.0),
+        "health": Health(timeout_s=DEADLINE_S),
+        "timeouts": Timeouts(connect_s=DEADLINE_S, client_header_s=DEADLINE_S),
+        "sync": Sync(timeout_s=30.0, lease_s=60.0),
+        "policy_guard": PolicyGuard(slow_s=5.0, stuck_s=10.0),
         "replica": "r1",
     }
     return Settings(**(sections | fields))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from router.dataplane.grpc import frames
 from router.dataplane.grpc.frames import goaway, header_frames
 from router.dataplane.grpc.http2 import PREFACE
 from router.epp.grpc_port import MAX_MESSAGE, CallHandler, GrpcConnection, ServerCall
-from tests.fakes.waiting import DEADLINE_S
+from tests.fakes.waiting import DEADLINE_S, until
 
 LARGE = b"x" * 1_000_000
 """More than a client of gRPC lets in before it acknowledges."""
@@ -100,9 +100,10 @@ def test_a_call_that_is_cancelled_is_lost() -> None:
         await call.write(b"a")
         assert await call.read() == b"a"
         call.cancel()
-        again = echo(channel)()  # on the same connection: what was sent before it has arrived
+        again = echo(channel)()  # on the same connection, though gRPC may send this first
         await again.write(b"b")
         assert await again.read() == b"b"
+        await until(lambda: seen)
         assert seen == ["lost"]
         await again.done_writing()
         assert await again.read() is grpc.aio.EOF
