@@ -26,7 +26,7 @@ from tests.fakes.waiting import DEADLINE_S, wait_for
 pytestmark = pytest.mark.slow
 
 QUICK_HEALTH = PATIENT_HEALTH | {"interval_s": 0.2, "failures": 1}
-SHORT_S = 2.0
+SHORT_S = 4.0
 """A deadline that ends calls. The call has to reach its pod before, on a busy machine, too."""
 
 

@@ -318,7 +318,7 @@ def test_a_drain_finishes_streams_and_says_that_the_connection_ends(
         gateway.wait_until_ready()
         with Wire(HOST, gateway.port, tls=context) as busy, Wire(HOST, gateway.port, tls=context) as idle:
             assert ask(idle, get("/v1/models")).status == 200
-            busy.send(post(endless(tokens=500)))
+            busy.send(post(endless(tokens=3000)))  # it lasts 6 s: a busy machine sees it in flight
             wait_for("it is in flight", lambda: gateway.inflight() == 1)
             gateway.signal(signal.SIGTERM)
             assert idle.some() == b""  # an end of TLS, not one of TCP alone: that raises ssl.SSLEOFError

@@ -75,9 +75,13 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._seen(context)
         return self.name.encode() + b":" + request
 
+    def _note_end(self, context: Any) -> None:
+        if not context.add_callback(self.cancelled.set):  # it has ended before this thread ran
+            self.cancelled.set()
+
     def _slow(self, request: bytes, context: Any) -> bytes:
         self._seen(context)
-        context.add_callback(self.cancelled.set)
+        self._note_end(context)
         self.cancelled.wait(DEADLINE_S)
         return b""
 
@@ -92,7 +96,7 @@ class GrpcServer(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def _endless(self, request: bytes, context: Any) -> Iterator[bytes]:
         self._seen(context)
-        context.add_callback(self.cancelled.set)
+        self._note_end(context)
         while not self.cancelled.is_set():
             yield b"x" * 1000
 
