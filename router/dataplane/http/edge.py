@@ -168,11 +168,8 @@ class Edge(Generic[R]):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        reader = self._reader
-        if reader is None:  # only leftovers
-            if self.current is None and not self.waiting:
-                self.expires_at = min(self.clock() + LINGER_S, self._body_since + LINGER_MOST_S)
-            return
+        if (reader := self._reader) is None:
+            return self._go_on()  # only leftovers
         try:
             reader.feed(data)
         except GatewayError as error:
@@ -273,13 +270,15 @@ class Edge(Generic[R]):
             self._await_request(self.transport)
 
     def _go_on(self) -> None:
-        """After an answer: handle the next request if one waits, else read on."""
+        """After an answer, or a part of one: handle the next request if one waits, else read on."""
         if self.transport is None or self.transport.is_closing() or self.current is not None or not self.writable:
             return
         if self.waiting:
             self._next()
         elif self._reader is not None:
             self._await_request(self.transport)
+        else:  # a client that did not take the last answer had the time of `pause_writing`
+            self.expires_at = min(self.clock() + LINGER_S, self._body_since + LINGER_MOST_S)
 
     def _await_request(self, transport: asyncio.Transport) -> None:
         now, timeouts, stage = self.clock(), self._timeouts, self.stage
@@ -302,10 +301,11 @@ class Edge(Generic[R]):
         elif reader is not None and reader.stage == IDLE and transport.is_reading():
             self.close()  # all that came was read
         else:
+            self.held.closed()  # nothing of what came is kept
             self._body_since = self.clock()
-            self.expires_at = self._body_since + LINGER_S
             self.flush()
             transport.write_eof()
+            self._go_on()
             if not transport.is_reading():
                 transport.resume_reading()
 

@@ -108,6 +108,31 @@ def test_a_refused_client_that_sends_for_ever_is_closed() -> None:
         assert LINGER_MOST_S <= passed <= LINGER_MOST_S + 1
 
 
+@pytest.mark.parametrize("write_s", [0.0, 60.0])
+@pytest.mark.parametrize("last", [NOT_HTTP, get("/v1/models", "connection: close") + b"POST /"])
+def test_a_client_that_sends_on_has_its_time_to_take_the_last_answer_and_no_more(last: bytes, write_s: float) -> None:
+    with Rig(limits=Limits(write_buffer_bytes=100), timeouts=Timeouts(client_write_s=write_s)) as rig:
+        client = rig.client()
+        client.stops_reading()
+        client.sends(last, b"leftovers")
+        rig.passes(LINGER_S + 1.0)
+        assert client.transport.ending == "", "it has `client_write_s`"
+        client.reads_on()
+        rig.passes(LINGER_S - 0.5)
+        assert not client.transport.is_closing()
+        rig.passes(1.0)
+        assert client.transport.is_closing()
+        assert client.answers("GET")[0].complete
+
+
+def test_what_a_client_sent_after_its_last_request_is_not_held() -> None:
+    with Rig() as rig:
+        client = rig.client().sends(post(CHAT, "connection: close") + post(bytes(100_000))[:-1])
+        rig.asked().sends(ok())
+        assert not client.transport.is_closing()
+        assert rig.listener.budget.used == 0
+
+
 def test_the_last_answer_of_a_client_that_still_sends_is_not_reset() -> None:
     with Rig() as rig:
         client = rig.client().sends(post(b"{}", "connection: close") + b"POST /v1/chat/completions HTTP/1.1\r\n")
