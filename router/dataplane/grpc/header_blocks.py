@@ -27,6 +27,9 @@ REQUEST, ANSWER, TRAILERS = 0, 1, 2
 UNSAID: Final = -1
 """The length of a body that does not say it."""
 
+_DIGITS: Final = 18
+"""Of a length; int() refuses a number of thousands."""
+
 _SECRET: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key"))
 """Never put into a table, from which others on the connection could guess them (RFC 7541, 7.1.3)."""
 
@@ -47,7 +50,7 @@ _PSEUDO: Final = (
 
 def allowed(headers: Headers, kind: int) -> bool:
     """Whether these may stand at their place (RFC 9113, 8.2 and 8.3)."""
-    pseudo, regular = list[bytes](), False
+    pseudo, regular, sized = list[bytes](), False, False
     for name, value in headers:
         if _VALUE.fullmatch(value) is None:
             return False
@@ -57,10 +60,10 @@ def allowed(headers: Headers, kind: int) -> bool:
                 return False
         elif _NAME.fullmatch(name) is None or name in _HOP or (name == b"te" and value != b"trailers"):
             return False
-        elif name == b"content-length" and not value.isdigit():
+        elif name == b"content-length" and (sized or len(value) > _DIGITS or not value.isdigit()):
             return False
         else:
-            regular = True
+            regular, sized = True, sized or name == b"content-length"
     needed, optional = _PSEUDO[kind]
     found = frozenset(pseudo)
     return len(found) == len(pseudo) and needed <= found and found - needed <= optional

@@ -287,6 +287,8 @@ SHORT = {
     "a body that is too long": promises(1, 3) + frame(frames.DATA, 0, 1, b"abcd"),
     "trailers before its end": promises(1, 3) + frame(frames.DATA, 0, 1, b"ab") + begins(1, [(b"a", b"b")], end=True),
     "no length": begins(1, [*HEAD, (b"content-length", b"3,3")]),
+    "a length that no body has": begins(1, [*HEAD, (b"content-length", b"9" * 5000)]),
+    "two lengths": begins(1, [*HEAD, (b"content-length", b"3"), (b"content-length", b"5")]),
 }
 
 
