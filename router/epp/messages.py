@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from router.dataplane.http.header_rules import REQUEST
-from router.epp.wire_format import Reader, entry, field, last, nested, part, varint
+from router.epp.wire_format import Reader, entry, field, last, merged, nested, part, varint
 from router.epp.wires import MARK
 from statesync.discovery import address as addresses
 
@@ -31,6 +31,9 @@ SUBSET_HINT: Final = b"envoy.lb.subset_hint"
 
 MAX_CHUNK_BYTES: Final = 62_000
 """Of a body in one message; some versions of Envoy take at most 64 KiB."""
+
+MAX_KEPT_BYTES: Final = 65_536
+"""Of metadata that are remembered: 16 MB of all."""
 
 _OVERWRITE: Final = b"\x18\x02"
 """Field 3 of a HeaderValueOption: OVERWRITE_IF_EXISTS_OR_ADD."""
@@ -62,22 +65,28 @@ class EnvoyMessage:
         """How Envoy sends the bodies of requests and answers; None in versions that do not say."""
         self.observed = False
         """Envoy does not wait for replies."""
-        reader = Reader(data)
+        content, metadata, modes, reader = list[bytes](), list[bytes](), list[bytes](), Reader(data)
         while reader.next():
             if REQUEST_HEADERS <= reader.number <= RESPONSE_TRAILERS:
-                self.about, self.content = reader.number, reader.content
+                if self.about != reader.number:
+                    self.about = reader.number
+                    content.clear()  # it is about one: the last
+                content.append(reader.content)
             elif reader.number == 8:
-                self.metadata = reader.content
-            elif reader.number == 10:
-                self.observed = bool(reader.value)
+                metadata.append(reader.content)
             elif reader.number == 11:
-                self.modes = last(reader.content, 0, 1)[1], last(reader.content, 0, 2)[1]
+                modes.append(reader.content)
+            elif reader.scalar == 10:
+                self.observed = bool(reader.value)
+        self.content, self.metadata = b"".join(content), b"".join(metadata)
+        if modes:
+            config = b"".join(modes)
+            self.modes = last(config, 0, 1)[1], last(config, 0, 2)[1]
 
     def headers(self) -> tuple[list[tuple[bytes, bytes]], bool]:
         """The headers, and whether no body follows. Raises NotAMessage."""
         pairs = list[tuple[bytes, bytes]]()
-        headers, end = last(self.content, 1, 3)
-        reader = Reader(headers)
+        end, reader = last(self.content, 0, 3)[1], Reader(merged(self.content, 1))
         while reader.next():
             if reader.number == 1:
                 pairs.append(_pair(reader.content))
@@ -157,7 +166,7 @@ def subset_of(message: EnvoyMessage) -> frozenset[str] | None:
     reader = Reader(value)
     while reader.next():
         if reader.number == 3:
-            texts += reader.content.split(b",")
+            texts = reader.content.split(b",")
         elif reader.number == 6:
             each = Reader(reader.content)
             while each.next():
@@ -172,11 +181,17 @@ def served_by(message: EnvoyMessage) -> str:
     return part(value, 3).decode() if value is not None else ""
 
 
-@lru_cache(256)  # those of answers are the same for each pod
 def _hint(metadata: bytes, namespace: bytes, name: bytes) -> bytes | None:
     """A google.protobuf.Value of the metadata, which are google.protobuf.Structs by namespace."""
+    return _found(metadata, namespace, name) if len(metadata) > MAX_KEPT_BYTES else _kept(metadata, namespace, name)
+
+
+def _found(metadata: bytes, namespace: bytes, name: bytes) -> bytes | None:
     struct = entry(metadata, namespace)
     return entry(struct, name) if struct is not None else None
+
+
+_kept: Final = lru_cache(256)(_found)  # those of answers are the same for each pod
 
 
 @lru_cache(16384)

@@ -26,20 +26,22 @@ class NotAMessage(ValueError):
 class Reader:
     """Goes through the fields of a message."""
 
-    __slots__ = ("_at", "_begin", "_data", "number", "value")
+    __slots__ = ("_at", "_begin", "_data", "number", "scalar", "value")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
         self._begin = 0
         self.number = 0
-        """Of the field."""
+        """Of a field that is text, bytes or a message; 0 for others."""
+        self.scalar = 0
+        """The number of a field that is a varint; 0 for others. One in the wrong way is another, unknown field."""
         self.value = 0
-        """A field that is a number; 0 where it is none."""
+        """Of a varint."""
 
     @property
     def content(self) -> bytes:
-        """A field that is text, bytes or a message; empty for a number."""
+        """A field that is text, bytes or a message."""
         return self._data[self._begin : self._at]
 
     def next(self) -> bool:
@@ -50,9 +52,11 @@ class Reader:
         tag, second = data[at], data[at + 1] if at + 1 < len(data) else 0x80
         if tag & 0x85 or second >= 0x80:
             return self._next()
-        self.number = tag >> 3  # the usual case: few bytes, or a small number
-        self.value, size = (0, second) if tag & _BYTES else (second, 0)
-        self._begin = at + 2
+        self._begin = at + 2  # the usual case: few bytes, or a small number
+        if tag & _BYTES:
+            self.number, self.scalar, size = tag >> 3, 0, second
+        else:
+            self.number, self.scalar, self.value, size = 0, tag >> 3, second, 0
         self._at = at + 2 + size
         if self._at > len(data):
             raise NotAMessage("a field is cut off")
@@ -60,19 +64,18 @@ class Reader:
 
     def _next(self) -> bool:
         tag = self._varint()
-        self.number, kind, self.value, size = tag >> 3, tag & 7, 0, 0
+        kind, self.number, self.scalar, size = tag & 7, 0, 0, 0
         if kind == _BYTES:
-            size = self._varint()
-        self._begin = self._at
-        if kind == _VARINT:
-            self.value = self._varint()
-            self._begin = self._at
+            self.number, size = tag >> 3, self._varint()
+        elif kind == _VARINT:
+            self.scalar, self.value = tag >> 3, self._varint()
         elif kind == _FIXED64:
             size = 8
         elif kind == _FIXED32:
             size = 4
-        elif kind != _BYTES:
+        else:
             raise NotAMessage(f"no field is written in way {kind}")
+        self._begin = self._at
         self._at += size
         if self._at > len(self._data):
             raise NotAMessage("a field is cut off")
@@ -92,30 +95,39 @@ class Reader:
 
 
 def last(message: bytes, content: int, value: int) -> tuple[bytes, int]:
-    """The last text, bytes or message of one field, and the last number of another; empty and 0 where there are none.
-    Raises NotAMessage."""
+    """The last text or bytes of one field, and the last number of another; empty and 0 where there are none. Raises
+    NotAMessage."""
     found, number, reader = b"", 0, Reader(message)
     while reader.next():
         if reader.number == content:
             found = reader.content
-        elif reader.number == value:
+        if reader.scalar == value:
             number = reader.value
     return found, number
 
 
 def part(message: bytes, at: int) -> bytes:
-    """The last text, bytes or message of a field; empty where there is none. Raises NotAMessage."""
+    """The last text or bytes of a field; empty where there is none. Raises NotAMessage."""
     return last(message, at, 0)[0]
 
 
+def merged(message: bytes, at: int) -> bytes:
+    """The message of a field. One that comes in parts is their fields together. Raises NotAMessage."""
+    parts, reader = list[bytes](), Reader(message)
+    while reader.next():
+        if reader.number == at:
+            parts.append(reader.content)
+    return b"".join(parts)
+
+
 def entry(message: bytes, key: bytes) -> bytes | None:
-    """The value under this key of the map that is field 1. Raises NotAMessage."""
+    """The message under this key of the map that is field 1. Raises NotAMessage."""
     found, entries = None, Reader(message)
     while entries.next():
         if entries.number == 1:
             each = entries.content
             if part(each, 1) == key:
-                found = part(each, 2)
+                found = merged(each, 2)
     return found
 
 

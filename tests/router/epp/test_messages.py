@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+from google.protobuf.struct_pb2 import Value
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router.epp import messages
 from router.epp.messages import (
+    MAX_KEPT_BYTES,
     REQUEST_BODY,
     REQUEST_HEADERS,
     RESPONSE_BODY,
@@ -25,9 +30,27 @@ from router.epp.messages import (
     subset_of,
     with_headers,
 )
-from router.epp.wire_format import NotAMessage
-from tests.fakes.ext_proc import CHAT, destination, read, request_headers, response_headers, set_by
-from tests.fakes.ext_proc_pb2 import HeaderMutation, HeaderValue, ProcessingRequest, ProcessingResponse
+from router.epp.wire_format import NotAMessage, field, nested, varint
+from tests.fakes.ext_proc import (
+    CHAT,
+    LB,
+    SERVED,
+    SUBSET,
+    SUBSET_HINT,
+    destination,
+    read,
+    request_headers,
+    response_headers,
+    set_by,
+)
+from tests.fakes.ext_proc_pb2 import (
+    HeaderMutation,
+    HeaderValue,
+    HttpBody,
+    HttpHeaders,
+    ProcessingRequest,
+    ProcessingResponse,
+)
 
 POD_HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 10.0.0.1:8000\r\ncontent-type: application/json\r\n"
 
@@ -227,6 +250,90 @@ def test_metadata_are_read_as_protobuf_reads_them(
     )
     assert served_by(read(message)) == served
     assert subset_of(read(message)) == frozenset(subset)
+
+
+KEYS = st.sampled_from([LB, SERVED, SUBSET_HINT, SUBSET, "", "é"])
+WAYS = {0: st.binary(max_size=0), 1: st.binary(min_size=8, max_size=8), 5: st.binary(min_size=4, max_size=4)}
+
+
+@st.composite
+def on_the_wire(draw: st.DrawFn, message: Any, depth: int = 0) -> bytes:
+    """A message as any peer may write it: fields more than once and in any order, messages in parts, fields that are
+    unknown, or are written in another way than theirs. A value is of one kind."""
+    most = 0 if depth > 6 else 1 if message is Value.DESCRIPTOR else 5
+    made = b""
+    for known in draw(st.lists(st.sampled_from([None, *message.fields]), max_size=most)):
+        if known is None:
+            way = draw(st.sampled_from(sorted(WAYS)))
+            tag = draw(st.sampled_from([*message.fields_by_number, 15, 100])) << 3 | way
+            made += varint(tag) + (varint(draw(st.integers(0, 300))) if way == 0 else draw(WAYS[way]))
+        elif known.message_type is not None:
+            content = draw(on_the_wire(known.message_type, depth + 1))
+            made += varint(known.number << 3 | 2) + varint(len(content)) + content
+        elif known.type in (known.TYPE_STRING, known.TYPE_BYTES):
+            content = draw(KEYS).encode()
+            made += varint(known.number << 3 | 2) + varint(len(content)) + content
+        elif known.type == known.TYPE_DOUBLE:
+            made += varint(known.number << 3 | 1) + bytes(8)
+        else:
+            made += varint(known.number << 3) + varint(draw(st.integers(0, 300)))
+    return made
+
+
+@st.composite
+def hints(draw: st.DrawFn) -> bytes:
+    """Metadata under the names that are read."""
+    namespace, name = draw(st.sampled_from([(LB, SERVED), (SUBSET_HINT, SUBSET)]))
+    value = draw(on_the_wire(Value.DESCRIPTOR, 4))
+    struct = entry(name, value) + draw(st.sampled_from([b"", entry(name, b""), entry("", value)]))
+    return nested((8,), entry(namespace, struct))
+
+
+def entry(key: str, value: bytes) -> bytes:
+    return field(1, field(1, key.encode()) + field(2, value))
+
+
+@given(st.lists(on_the_wire(ProcessingRequest.DESCRIPTOR) | hints(), max_size=3))
+def test_any_message_is_read_as_protobuf_reads_it(parts: list[bytes]) -> None:
+    data = b"".join(parts)
+    expected, found = ProcessingRequest.FromString(data), EnvoyMessage(data)
+    kind = expected.WhichOneof("request")
+    assert found.about == (ProcessingRequest.DESCRIPTOR.fields_by_name[kind].number if kind else 0)
+    assert found.observed == expected.observability_mode
+    config = expected.protocol_config
+    modes = (config.request_body_mode, config.response_body_mode) if expected.HasField("protocol_config") else None
+    assert found.modes == modes
+    inner = getattr(expected, kind) if kind else None
+    if isinstance(inner, HttpHeaders):
+        pairs = [(each.key.encode(), each.raw_value or each.value.encode()) for each in inner.headers.headers]
+        assert found.headers() == (pairs, inner.end_of_stream)
+    elif isinstance(inner, HttpBody):
+        assert found.body() == (inner.body, inner.end_of_stream)
+    by_name = {name: struct.fields for name, struct in expected.metadata_context.filter_metadata.items()}
+    assert served_by(found) == (by_name[LB][SERVED].string_value if SERVED in by_name.get(LB, ()) else "")
+    subset = by_name[SUBSET_HINT][SUBSET] if SUBSET in by_name.get(SUBSET_HINT, ()) else None
+    assert (subset_of(found) is None) == (subset is None)
+    if subset is not None:
+        texts = [each.string_value for each in subset.list_value.values] or subset.string_value.split(",")
+        assert subset_of(found) == frozenset(text for text in texts if text)
+
+
+def test_a_message_in_parts_is_one_and_a_field_in_another_way_is_none() -> None:
+    accept = field(1, field(1, field(1, b"a") + field(3, b"1")))
+    end, number = b"\x18\x01", b"\x10\x01"
+    in_parts = field(5, field(1, b"another")) + field(2, accept) + number + field(2, end) + field(2, accept)
+    for data in (in_parts, field(2, accept + field(3, b"") + accept + b"\x08\x01" + end)):
+        expected, found = ProcessingRequest.FromString(data).request_headers, EnvoyMessage(data)
+        assert (len(expected.headers.headers), expected.end_of_stream) == (2, True)
+        assert (found.about, found.headers()) == (REQUEST_HEADERS, ([(b"a", b"1")] * 2, True))
+
+
+def test_long_metadata_are_not_remembered() -> None:
+    message = response_headers({":status": "200"}, served="a:1")
+    message.metadata_context.filter_metadata["other"].update({"x": "x" * MAX_KEPT_BYTES})
+    before = messages._kept.cache_info().currsize
+    assert served_by(read(message)) == "a:1"
+    assert messages._kept.cache_info().currsize == before
 
 
 @given(st.binary(max_size=300), st.booleans())
