@@ -170,6 +170,9 @@ class GrpcConnection(Http2Connection):
 
     def began(self, stream: int, headers: Headers, *, ended: bool) -> None:
         """A new call."""
+        if self._lingers is not None:
+            self.reset(stream, ErrorCode.REFUSED_STREAM)  # sent before the goodbye was read
+            return
         call = self.streams[stream] = ServerCall(self, stream)
         path = dict(headers).get(b":path", b"").decode("latin-1")
         call.handler = self._begin(path, call, self._peer)

@@ -16,7 +16,7 @@ from router.epp.call import PickerCall, PickerParts
 from router.epp.grpc_port import CallHandler, GrpcConnection, ServerCall
 from router.epp.messages import EnvoyMessage, subset_of
 from router.epp.stream import ExtProcStream
-from router.epp.wire_format import part
+from router.epp.wire_format import NotAMessage, part
 from router.epp.wires import Picked
 from router.lifecycle import Lifecycle
 from router.ports.acceptor import Acceptor, PortOptions
@@ -187,7 +187,10 @@ class _Check:
 
     def message(self, data: bytes, /) -> None:
         """See `CallHandler`."""
-        service = part(data, 1)
+        try:
+            service = part(data, 1)
+        except NotAMessage:
+            return self._call.finish(Status.INTERNAL, "this is no HealthCheckRequest")
         if service == _LIVENESS or service in _READINESS:
             serving = service == _LIVENESS or self._lifecycle.ready
             self._call.send(SERVING if serving else NOT_SERVING)

@@ -16,6 +16,7 @@ from router.dataplane.grpc import frames
 from router.dataplane.grpc.frames import goaway, header_frames
 from router.dataplane.grpc.http2 import PREFACE
 from router.epp.grpc_port import MAX_MESSAGE, CallHandler, GrpcConnection, ServerCall
+from tests.fakes.memory_transport import Transport, Wire
 from tests.fakes.waiting import DEADLINE_S, until
 
 LARGE = b"x" * 1_000_000
@@ -219,3 +220,20 @@ def test_what_was_sent_last_arrives_though_the_server_has_not_read_all_of_the_cl
         await writer.wait_closed()
 
     serve(talk)
+
+
+def test_a_call_that_begins_after_the_end_is_refused() -> None:
+    wire, seen, connections = Wire(), list[str](), set[GrpcConnection]()
+    connection = GrpcConnection(lambda path, call, peer: Echo(call, seen), connections)
+    transport = Transport(wire.loop, cast(asyncio.Protocol, connection))
+    wire.do(lambda: connection.connection_made(transport))
+    head = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/echo"), (b":authority", b"x")]
+    begins = header_frames(1, Encoder().encode(head), frames.LONGEST, end=False)
+    wire.do(lambda: transport.deliver(PREFACE + frames.settings({})))
+    wire.do(connection.end)
+    message = frames.frame(frames.DATA, frames.END_STREAM, 1, b"\0\0\0\0\1a")
+    wire.do(lambda: transport.deliver(begins + message))
+    assert bytes(transport.sent).endswith(frames.rst_stream(1, frames.ErrorCode.REFUSED_STREAM))
+    assert (seen, transport.ending) == ([], "")
+    wire.close()
+    assert wire.crashes == []

@@ -67,3 +67,16 @@ def test_a_port_that_is_taken_is_said() -> None:
         await other.stop()
 
     asyncio.run(talk())
+
+
+def test_a_health_check_that_is_no_message_ends_alone() -> None:
+    async def talk() -> None:
+        _, front = picker()
+        port = await front.start(ListenAddress("127.0.0.1", 0))
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            check = channel.unary_unary("/grpc.health.v1.Health/Check", None, None)
+            with pytest.raises(grpc.aio.AioRpcError, match="no HealthCheckRequest"):
+                await check(b"\x0a")
+        await front.stop()
+
+    asyncio.run(talk())
