@@ -203,7 +203,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        body = _Body(receive, send, expected=not headers.keys().isdisjoint((b"content-length", b"transfer-encoding")))
+        body = _Body(receive, send, expected=_comes(headers))
         announced = headers.get(b"content-length", b"0")
         if len(announced) > 15 or int(announced) > MAX_BODY_BYTES:
             await _too_large(scope, receive, body.answer)
@@ -219,6 +219,11 @@ class BodyLimit:
             await self._app(scope, counted, body.answer)
         except _BodyTooLarge:
             await _too_large(scope, receive, body.answer)
+
+
+def _comes(headers: dict[bytes, bytes]) -> bool:
+    """Whether a body comes, of which nothing was read: not from a client that waits to be asked for it."""
+    return not headers.keys().isdisjoint((b"content-length", b"transfer-encoding")) and b"expect" not in headers
 
 
 class _Body:

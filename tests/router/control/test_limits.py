@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from router.address import ListenAddress
 from router.control import limits, server
@@ -21,6 +21,7 @@ from router.control.limits import (
     MAX_CONNECTIONS_EACH,
     MAX_HEAD_BYTES,
     MAX_PIPELINED,
+    BodyLimit,
 )
 from router.control.server import ControlServer
 from tests.fakes.virtual_time import real_moment
@@ -276,6 +277,24 @@ def test_a_client_that_still_sends_its_body_reads_why_it_is_refused(framing: byt
             assert await answer(client, GET) == b"200 0"
 
     play(scene)
+
+
+@pytest.mark.parametrize(("path", "length", "refused"), [("/", 2 * MAX_BODY_BYTES, 413), ("/refused", 10, 401)])
+def test_a_client_that_waits_to_be_asked_for_its_body_is_not_waited_for(path: str, length: int, refused: int) -> None:
+    headers = [(b"expect", b"100-continue"), (b"content-length", b"%d" % length)]
+    sent = list[Message]()
+
+    async def receive() -> Message:
+        raise AssertionError("the client was asked")
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        await BodyLimit(size_of_body)({"type": "http", "path": path, "headers": headers}, receive, send)
+
+    asyncio.run(run())
+    assert (sent[0]["status"], sent[-1].get("more_body", False)) == (refused, False)
 
 
 def test_a_body_without_end_is_not_read_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
