@@ -47,7 +47,7 @@ class FirstBytes(asyncio.Protocol):
         transport = self.edge.transport
         if transport is None or (PREFACE.startswith(self._seen) and self._seen != PREFACE):
             return
-        if self._seen.startswith(PREFACE):
+        if self._seen.startswith(PREFACE) and self.edge.reader is not None:  # else it was refused before
             connection = self._port.connection(self.edge)
             transport.set_protocol(cast(asyncio.Protocol, connection))
             connection.connection_made(transport)

@@ -74,7 +74,6 @@ class Edge(Generic[R]):
         "_limits",
         "_out",
         "_owes_continue",
-        "_reader",
         "_timeouts",
         "_write_batcher",
         "clock",
@@ -83,6 +82,7 @@ class Edge(Generic[R]):
         "held",
         "listener",
         "peer",
+        "reader",
         "requests",
         "transport",
         "used",
@@ -113,7 +113,7 @@ class Edge(Generic[R]):
         """The client's address, where the listener keeps it."""
         self.used = False  # whether a request has come, ever
         self.held = HeldBytes(listener.budget)
-        self._reader: RequestParser | None = RequestParser(self, self._limits, self.held, listener.admit)
+        self.reader: RequestParser | None = RequestParser(self, self._limits, self.held, listener.admit)
         """None when nothing more is read as requests: the connection was refused, or is closed."""
         self._body_since = 0.0
         self._owes_continue = False
@@ -135,7 +135,7 @@ class Edge(Generic[R]):
         self.transport = None
         self.write_now = _nowhere
         self._out.clear()
-        self._reader = None  # it refers back to this connection: a reference cycle
+        self.reader = None  # it refers back to this connection: a reference cycle
         self.waiting.clear()
         if self.current is not None:
             request, self.current = self.current, None
@@ -168,7 +168,7 @@ class Edge(Generic[R]):
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
-        if (reader := self._reader) is None:
+        if (reader := self.reader) is None:
             return self._go_on()  # only leftovers
         try:
             reader.feed(data)
@@ -210,7 +210,7 @@ class Edge(Generic[R]):
     @property
     def stage(self) -> int:
         """What is being read: `IDLE`, `HEAD` or `BODY` of the parser."""
-        return self._reader.stage if self._reader is not None else IDLE
+        return self.reader.stage if self.reader is not None else IDLE
 
     @property
     def idle(self) -> bool:
@@ -275,7 +275,7 @@ class Edge(Generic[R]):
             return
         if self.waiting:
             self._next()
-        elif self._reader is not None:
+        elif self.reader is not None:
             self._await_request(self.transport)
         else:  # a client that did not take the last answer had the time of `pause_writing`
             self.expires_at = min(self.clock() + LINGER_S, self._body_since + LINGER_MOST_S)
@@ -295,7 +295,7 @@ class Edge(Generic[R]):
 
     def _end(self) -> None:
         """Close after the last answer; where the client may still be sending, without a reset."""
-        transport, reader, self._reader = self.transport, self._reader, None
+        transport, reader, self.reader = self.transport, self.reader, None
         if transport is None or not transport.can_write_eof() or not self.writable:
             self.close()  # TLS reads on by itself
         elif reader is not None and reader.stage == IDLE and transport.is_reading():
@@ -311,7 +311,7 @@ class Edge(Generic[R]):
 
     def _refuse(self, error: GatewayError) -> None:
         """Read no further requests; the error is sent after the answers before it, to a client that takes them."""
-        self._reader = None
+        self.reader = None
         self.waiting.append(error)
         if self.current is None and self.writable:
             self.held.closed()

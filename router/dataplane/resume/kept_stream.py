@@ -60,7 +60,7 @@ class KeptStream(Edge[Exchange]):
         self, owner: KeptStreamOwner, client: Edge[Exchange], exchange: Exchange, key: str, log: LogWriter
     ) -> None:
         super().__init__(owner, client.listener, client.clock)
-        self._reader = None  # no bytes come this way, and it points back
+        self.reader = None  # no bytes come this way, and it points back
         self._owner = owner
         self._first = client
         self.client: Edge[Exchange] | None = client

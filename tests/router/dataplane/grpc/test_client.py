@@ -187,3 +187,14 @@ def test_an_answer_that_is_not_read_ends_as_over_http_1() -> None:
         passes(rig, 8.0)
         assert (len(rig.port.calls), rig.inflight) == (0, 0)
         assert client.end.fate == ""
+
+
+def test_a_connection_over_the_limit_is_refused_whatever_it_speaks() -> None:
+    with GrpcRig(limits=Limits(max_connections=1)) as rig:
+        rig.caller()
+        refused = rig.sniffed().sends(PREFACE)
+        assert refused.raw.startswith(b"HTTP/1.1 503 ")
+        assert refused.fate == "closed"
+        assert rig.wire.crashes == []
+        passes(rig, 5.1)
+        assert refused.transport.lost
