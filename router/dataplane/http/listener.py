@@ -204,9 +204,9 @@ class Listener(Generic[R]):
             self._server = None
 
     def new(self) -> list[object]:
-        """Connections whose first request has not come. Each may stay so for `client_header_s`."""
+        """Connections whose first request has not come, and is not refused. Each may stay so for `client_header_s`."""
         arrivals = self._acceptor.arrivals if self._acceptor is not None else ()
-        return [*arrivals, *(edge for edge in self.edges if edge.idle and not edge.used)]
+        return [*arrivals, *(edge for edge in self.edges if edge.idle and not edge.used and edge.reader is not None)]
 
     def stop(self, *, spare_new: bool = False) -> None:
         """Accept no more and close the idle connections; busy ones close after their answer.

@@ -223,3 +223,13 @@ def test_whoever_is_in_a_handshake_is_retired_with_the_open_connections() -> Non
     here.retire(last)
     assert edge.requests is last
     assert here.connect().requests is not last
+
+
+def test_a_refused_connection_is_not_one_whose_first_request_is_still_to_come() -> None:
+    """A replica that hands over would wait for it."""
+    with Rig() as rig:
+        rig.client()
+        refused = rig.client().sends(b"\x16\x03\x01")
+        assert not refused.transport.is_closing(), "it is read until it closes"
+        assert len(rig.listener.edges) == 2
+        assert len(rig.listener.new()) == 1
