@@ -115,9 +115,12 @@ class PrefixAware:
         costs = costs_of(request, left, at)
         if request.priority < 0:
             _be_patient(request, left, at, costs)
-        elif request.prefix_hits:
-            prefer_a_copy(request, left, at, costs)
         best = min(costs)
+        if request.prefix_hits and request.priority >= 0:
+            cheapest = costs.index(best)
+            if left.columns.queue[cheapest if at is None else at[cheapest]]:
+                prefer_a_copy(request, left, at, costs)
+                best = min(costs)
         taken = costs.index(best) if costs.count(best) == 1 else entropy.tied(costs, best, request.entropy)
         pod, load = left.candidates[taken if at is None else at[taken]]
         reason = "soonest_by_prefix" if pod.id in request.prefix_hits else "soonest"
@@ -187,15 +190,12 @@ def _be_patient(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | No
 
 
 def prefer_a_copy(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None, costs: list[float]) -> None:
-    """Where several pods hold the longest prefix and the cheapest pod computes prompts: let the wait for prompts count
-    for more. `costs` are those of `costs_of`, of a request with prefix hits."""
-    until, wait, queue = snapshot.columns.until, snapshot.columns.wait, snapshot.columns.queue
-    cheapest = costs.index(min(costs))
-    if not queue[cheapest if at is None else at[cheapest]]:
-        return
+    """Let the wait for prompts count for more where several pods hold the longest prefix. `costs` are those of
+    `costs_of`, of a request with prefix hits whose cheapest pod computes prompts."""
     holders = len(levels_of(request.prefix_hits)[0].pods)
     if holders == 1:
         return
+    until, wait, queue = snapshot.columns.until, snapshot.columns.wait, snapshot.columns.queue
     now = request.arrived_at if request.arrived_at > snapshot.taken_at else snapshot.taken_at
     weight = 1.0 - 1.0 / holders
     for number, position in enumerate(range(len(costs)) if at is None else at):

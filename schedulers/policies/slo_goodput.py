@@ -58,7 +58,8 @@ class SloGoodput:
         positions: Sequence[int] = range(len(left.candidates)) if at is None else at
         costs = prefix_aware.costs_of(request, left, at)
         if request.prefix_hits and not request.slo.ttft_s and not request.slo.tpot_s and request.deadline is None:
-            prefix_aware.prefer_a_copy(request, left, at, costs)
+            if left.columns.queue[positions[costs.index(min(costs))]]:
+                prefix_aware.prefer_a_copy(request, left, at, costs)
         best_kept, soonest_s = weigh(request, left, positions, costs, self.patience_s)
         if best_kept < LOST and request.priority < self.shed_below and in_reach(request, left):
             return Rejection("slo_out_of_reach", max(LEAST_RETRY_S, soonest_s - request.slo.ttft_s))
