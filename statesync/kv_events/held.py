@@ -15,7 +15,6 @@ from itertools import islice
 from typing import Final
 
 from statesync.kv_events.events import GPU, AllBlocksCleared, BlockRemoved, BlockStored, EventBatch, number
-from statesync.kv_events.evictions import Evictions
 from statesync.kv_events.holders import Holders, keys_of
 from statesync.kv_events.tiers import Tiers
 
@@ -76,7 +75,6 @@ class HeldBlocks:
         "_bit",
         "_block_size",
         "_complete",
-        "_evictions",
         "_gone",
         "_holders",
         "_keys",
@@ -87,9 +85,8 @@ class HeldBlocks:
         "tiers",
     )
 
-    def __init__(self, holders: Holders, tiers: Tiers, evictions: Evictions) -> None:
+    def __init__(self, holders: Holders, tiers: Tiers) -> None:
         self._holders = holders
-        self._evictions = evictions
         self.tiers = tiers
         """What it holds outside GPU memory."""
         self._bit = holders.new_bit()
@@ -185,7 +182,6 @@ class HeldBlocks:
         run = self._run_after(parent)
         run.stored.append((self.now, len(run.keys)))
         keys, holders, bit, more = self._keys, self._holders, self._bit, self._more
-        evictions = self._evictions
         depth = run.first + len(run.keys) if run.first != UNKNOWN else UNKNOWN
         for link, key in zip(hashes, keys_of(event, run.before(len(run.keys)), size), strict=True):
             run.keys.append(key)
@@ -195,8 +191,7 @@ class HeldBlocks:
                 more[link] = more.get(link, 0) + 1
             else:
                 keys[link] = key | max(0, depth) << DEPTH
-                if holders.add(key, bit):
-                    evictions.stored(key)
+                holders.add(key, bit)
         self._open[hashes[-1]] = run
         if len(self._open) > 2 * RUNS:
             for link in list(islice(self._open, RUNS)):
@@ -228,8 +223,7 @@ class HeldBlocks:
             key = keys.pop(link, 0) & KEY
             if not key:
                 continue
-            if self._holders.remove(key, self._bit):
-                self._evictions.evicted(key)
+            self._holders.remove(key, self._bit)
             if not self._complete:
                 self._gone[key] = None
                 if len(self._gone) > GONE:

@@ -60,23 +60,21 @@ class Holders:
                 self._free.append(bit)
         return swept
 
-    def add(self, key: int, bit: int) -> bool:
-        """The publisher holds the block. True if no other does."""
+    def add(self, key: int, bit: int) -> None:
+        """The publisher holds the block."""
         table = self.tables[key & (TABLES - 1)]
         held = table.setdefault(key, bit)
         if not held & bit:
             table[key] = held | bit
-        return held == bit
 
-    def remove(self, key: int, bit: int) -> bool:
-        """The publisher does not hold the block any more. True if no other does."""
+    def remove(self, key: int, bit: int) -> None:
+        """The publisher does not hold the block any more."""
         table = self.tables[key & (TABLES - 1)]
         rest = table.get(key, 0) & ~bit
         if rest:
             table[key] = rest
         else:
             table.pop(key, None)
-        return not rest
 
     def of(self, key: int) -> int:
         """Mask of the publishers that hold the block."""

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from schedulers.types import PodId
-from statesync.kv_events.evictions import Evictions
 from statesync.kv_events.feed import EventFeed
 from statesync.kv_events.held import HeldBlocks
 from statesync.kv_events.holders import Holders
@@ -46,35 +45,26 @@ class PreciseHits(dict[PodId, int]):
         """Whether they are in the hits."""
 
 
-class PoolBlocks:
-    """What the publishers of a pool have in common."""
-
-    def __init__(self, holders: Holders) -> None:
-        self.store = SharedStore(holders)
-        self.evictions = Evictions(holders)
-
-
 class Publisher:
     """One publisher of a pod: the order of its batches, and what its cache holds."""
 
     __slots__ = ("feed", "held")
 
-    def __init__(self, holders: Holders, tiers: Tiers, evictions: Evictions) -> None:
-        self.held = HeldBlocks(holders, tiers, evictions)
+    def __init__(self, holders: Holders, tiers: Tiers) -> None:
+        self.held = HeldBlocks(holders, tiers)
         self.feed = EventFeed(self.held.apply, self.held.reset)
 
 
 class PrecisePod:
     """A pod that publishes events."""
 
-    __slots__ = ("evictions", "exact", "matcher", "predictions", "publishers")
+    __slots__ = ("exact", "matcher", "predictions", "publishers")
 
-    def __init__(self, index: PreciseIndex, ranks: int, tiers: TierSettings, pool: PoolBlocks) -> None:
-        self.evictions = pool.evictions
+    def __init__(self, index: PreciseIndex, ranks: int, tiers: TierSettings, store: SharedStore) -> None:
         self.predictions = self.exact = 0
         """Counters: answers whose cached tokens were predicted by events; of these, to the token."""
         holders = index.holders
-        self.publishers = [Publisher(holders, Tiers(holders, tiers, pool.store), pool.evictions) for _ in range(ranks)]
+        self.publishers = [Publisher(holders, Tiers(holders, tiers, store)) for _ in range(ranks)]
         self.matcher = AnswerMatcher(index.paths, lambda: [each.held for each in self.publishers])
 
 
@@ -92,10 +82,10 @@ class PreciseIndex(PrefixIndex):
         self._echo = 0
 
     def follow(
-        self, pod: PodId, ranks: int, tiers: TierSettings = NO_TIERS, pool: PoolBlocks | None = None
+        self, pod: PodId, ranks: int, tiers: TierSettings = NO_TIERS, store: SharedStore | None = None
     ) -> PrecisePod:
-        """Take the events of this pod from now on."""
-        followed = self.publishing[pod] = PrecisePod(self, ranks, tiers, pool or PoolBlocks(self.holders))
+        """Take the events of this pod from now on. `store` is its pool's."""
+        followed = self.publishing[pod] = PrecisePod(self, ranks, tiers, store or SharedStore(self.holders))
         return followed
 
     def unfollow(self, pod: PodId) -> None:
@@ -159,8 +149,6 @@ class PreciseIndex(PrefixIndex):
         hits = PreciseHits(learned, path, self._echo > 0)
         whole = len(path.keys) - path.answer
         for pod, followed in self.publishing.items():
-            if followed.evictions.missed:
-                continue
             best: HeldBlocks | None = None
             deepest, cost = -1, 0.0
             for publisher in followed.publishers:

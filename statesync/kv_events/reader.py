@@ -20,8 +20,8 @@ from schedulers.types import Pod, PodId
 from statesync.discovery.address import of
 from statesync.discovery.changes import PodChange
 from statesync.kv_events.events import decode
-from statesync.kv_events.precise_index import NO_TIERS, PoolBlocks, PreciseIndex, PrecisePod, Publisher
-from statesync.kv_events.tiers import TierSettings
+from statesync.kv_events.precise_index import NO_TIERS, PreciseIndex, PrecisePod, Publisher
+from statesync.kv_events.tiers import SharedStore, TierSettings
 
 _log = logging.getLogger("turnout.kv_events")
 
@@ -191,7 +191,7 @@ class KvEventReader:
     ) -> None:
         self.index = index
         self._pools = pools
-        self._blocks = {pool: PoolBlocks(index.holders) for pool in pools}
+        self._stores = {pool: SharedStore(index.holders) for pool in pools}
         self._clock = clock
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
         self._pods: dict[PodId, tuple[str, PrecisePod, list[Subscription]]] = {}
@@ -207,7 +207,7 @@ class KvEventReader:
             if pod.id in self._pods and self._pods[pod.id][0] == pod.address:
                 continue
             self._leave(pod.id)
-            self._join(pod, config, self._blocks[pool])
+            self._join(pod, config, self._stores[pool])
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -237,12 +237,12 @@ class KvEventReader:
         """By pod."""
         return {id: _counts(pod, subscriptions) for id, (_, pod, subscriptions) in self._pods.items()}
 
-    def _join(self, pod: Pod, config: KvEventsConfig, blocks: PoolBlocks) -> None:
+    def _join(self, pod: Pod, config: KvEventsConfig, store: SharedStore) -> None:
         host = of(pod.address).host
         if not host:
             _log.warning("%s: a pod without a host publishes no KV events", pod.id)
             return
-        followed = self.index.follow(pod.id, config.ranks, config.tiers, blocks)
+        followed = self.index.follow(pod.id, config.ranks, config.tiers, store)
         subscriptions = [
             Subscription(
                 self._context,

@@ -13,7 +13,7 @@ from loadtests.sim.simulate.world import World
 from schedulers.types import Pod
 from statesync.kv_events.events import BlockHash, BlockRemoved, BlockStored, EventBatch, KvEvent
 from statesync.kv_events.matching import SETTLE_S, AnswerMatcher
-from statesync.kv_events.precise_index import PoolBlocks, PreciseIndex, Publisher
+from statesync.kv_events.precise_index import PreciseIndex, Publisher
 
 LATE_S: Final = 0.02
 """Seconds from an event to the index: the gateway's reader looks that often."""
@@ -34,9 +34,8 @@ class KvEventFleet:
         """The replica subscribes to all of them. It has been there from the beginning."""
         index = replica.prefix
         assert isinstance(index, PreciseIndex), "a replica that follows events"
-        blocks = PoolBlocks(index.holders)
         for pod, watcher in zip(pods, self._watchers, strict=True):
-            followed = index.follow(pod.id, 1, pool=blocks)
+            followed = index.follow(pod.id, 1)
             followed.publishers[0].feed.replay_done()
             watcher.followers.append(followed.publishers[0])
             self._world.every(SETTLE_S, SETTLE_S, partial(self._settle, followed.matcher))

@@ -5,12 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from statesync.kv_events.events import AllBlocksCleared, EventBatch, decode
-from statesync.kv_events.evictions import Evictions
 from statesync.kv_events.feed import EventFeed
 from statesync.kv_events.held import HeldBlocks
 from statesync.kv_events.holders import Holders
@@ -23,9 +21,7 @@ class Reader:
 
     def __init__(self, holders: Holders | None = None) -> None:
         self.holders = Holders() if holders is None else holders
-        tiers = Tiers(self.holders, TierSettings({}), SharedStore(self.holders))
-        self.evictions = Evictions(self.holders)
-        self.held = HeldBlocks(self.holders, tiers, self.evictions)
+        self.held = HeldBlocks(self.holders, Tiers(self.holders, TierSettings({}), SharedStore(self.holders)))
         self.feed = EventFeed(self.held.apply, self.held.reset)
 
     def live(self, batch: Batch) -> None:
@@ -160,25 +156,3 @@ def test_clearing_an_empty_cache_needs_no_new_bit() -> None:
     bit = held.bit
     held.apply(EventBatch(1.0, [AllBlocksCleared()] * 1000))
     assert held.bit == bit
-
-
-def test_only_a_blocks_last_copy_counts_as_evicted_and_only_its_first_as_computed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    log: list[str] = []
-    monkeypatch.setattr(Evictions, "evicted", lambda self, key: log.append("evicted"))
-    monkeypatch.setattr(Evictions, "stored", lambda self, key: log.append("stored"))
-    holders = Holders()
-    one, another = Reader(holders), Reader(holders)
-    for reader in (one, another):
-        reader.held.apply(_batch(stored(TOKENS[:BLOCK], [1])))
-    assert log == ["stored"]
-    for reader in (one, another):
-        reader.held.apply(_batch(removed(1)))
-    assert log == ["stored", "evicted"]
-
-
-def _batch(event: dict[str, Any]) -> EventBatch:
-    decoded = decode(FakeKvPublisher(random.Random(1)).publish([event])[1])
-    assert decoded is not None
-    return decoded

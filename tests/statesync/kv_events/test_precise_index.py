@@ -9,7 +9,6 @@ import pytest
 
 from schedulers.types import PREFIX_BLOCK_TOKENS, PodId
 from statesync.kv_events.events import decode
-from statesync.kv_events.evictions import Evictions
 from statesync.kv_events.matching import SETTLE_S, Answered
 from statesync.kv_events.precise_index import PreciseHits, PreciseIndex
 from tests.fakes.kv_publisher import BLOCK, Batch, FakeKvPublisher
@@ -154,16 +153,6 @@ def test_whether_answers_are_found_again_is_learned(fleet: Fleet) -> None:
     assert reported[0] == found[0], "there was no answer before"
     assert reported[1] == found[1] - 2 * BLOCK, "it is not known yet"
     assert reported[2:] == found[2:]
-
-
-def test_a_pool_that_needs_what_it_evicts_is_left_to_what_is_learned(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet.sends(A, fleet.engines[A].publish(removed(*reversed(fleet.engines[A].cache))))
-    assert A not in fleet.hits(SECOND)
-    monkeypatch.setattr(Evictions, "missed", True)
-    assert fleet.hits(SECOND)[A] > 0
-    assert fleet.reported(SECOND) == {}, "so that the answer corrects what is learned"
 
 
 def test_a_restart_by_the_metrics_asks_for_everything_again(fleet: Fleet) -> None:

@@ -11,8 +11,8 @@ from schedulers.types import PodId
 from statesync.kv_events.events import decode
 from statesync.kv_events.holders import Holders
 from statesync.kv_events.matching import Answered
-from statesync.kv_events.precise_index import PoolBlocks, PreciseHits, PreciseIndex
-from statesync.kv_events.tiers import CPU, DISK, SHARED, TierBlocks, TierSettings, tier_of
+from statesync.kv_events.precise_index import PreciseHits, PreciseIndex
+from statesync.kv_events.tiers import CPU, DISK, SHARED, SharedStore, TierBlocks, TierSettings, tier_of
 from tests.fakes.kv_publisher import BLOCK, FakeKvPublisher, chained
 from tests.statesync.kv_events.prompts import prompt
 from tests.statesync.kv_events.test_held import removed, stored
@@ -30,10 +30,10 @@ class Pods:
 
     def __init__(self, shared: tuple[str, ...] = ()) -> None:
         self.index = PreciseIndex(1 << 30, 1 << 30)
-        settings, pool = TierSettings({CPU: 0.1, DISK: 0.5, SHARED: 0.25}, shared), PoolBlocks(self.index.holders)
+        settings, store = TierSettings({CPU: 0.1, DISK: 0.5, SHARED: 0.25}, shared), SharedStore(self.index.holders)
         self.engines = {pod: FakeKvPublisher(random.Random(1), capacity=10_000) for pod in (A, B)}
         for pod in self.engines:
-            self.index.follow(pod, 1, settings, pool).publishers[0].feed.replay_done()
+            self.index.follow(pod, 1, settings, store).publishers[0].feed.replay_done()
         self.send(A, *[stored(TOKENS, HASHES)])
         self.answer(A, 0, {})
         self.index.publishing[A].matcher.settle(10.0)
