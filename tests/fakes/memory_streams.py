@@ -20,6 +20,7 @@ class MemoryStreams:
         self.alive: set[str] = set()
         self.followed: dict[str, set[str]] = {}
         self.away = False
+        self.saves = 0
 
     def _check(self) -> None:
         if self.away:
@@ -28,6 +29,7 @@ class MemoryStreams:
     async def save(self, owner: str, entries: Sequence[StreamLines], /) -> Sequence[int]:
         """See `StreamStore`."""
         self._check()
+        self.saves += 1
         return [self._save(owner, entry) for entry in entries]
 
     def _save(self, owner: str, entry: StreamLines) -> int:

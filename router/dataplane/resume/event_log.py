@@ -144,7 +144,7 @@ class LogWriter:
         prefix = _common(self.prefix or last, event[:-2])  # the same event once more has all in common
         suffix = _common((self.suffix or last)[::-1], event[len(prefix) :][::-1])[::-1]
         least = len(prefix) + len(suffix)
-        if least >= max(_LEAST_COMMON, self._least // 2) and suffix.endswith(b"\n") and b"\n" not in prefix:
+        if least >= max(_LEAST_COMMON, self._least // 2) and suffix.endswith(b"\n") and prefix and b"\n" not in prefix:
             self._use(prefix, suffix)
 
     def _use(self, prefix: bytes, suffix: bytes) -> None:

@@ -18,7 +18,7 @@ from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.edge import Edge, RequestHandler
 from router.dataplane.http.request_head import RequestHead
 from router.dataplane.resume.event_log import LogWriter
-from router.dataplane.resume.kept_stream import STREAM_BYTES, UNSAVED_BYTES, KeptStream
+from router.dataplane.resume.kept_stream import STREAM_BYTES, UNSAVED_BYTES, URGENT_BYTES, KeptStream
 from router.settings import Failover
 from statesync.errors import StoreUnavailable
 from statesync.streams import FREE, SAVED, TAKEN, StreamLines, StreamStore
@@ -33,8 +33,10 @@ FLUSH_S: Final = 0.5
 """Seconds between two writes. What is not written yet stands in the event ids."""
 
 READ_S: Final = 0.1
-"""The same of what is urgent: a stream has its template or many bytes of lines, or a client reads along over another
-replica."""
+"""The same of what is urgent: a stream has its template, or a client reads along over another replica."""
+
+FULL_S: Final = 0.02
+"""The same while a stream has many bytes of lines: its ids would soon lack some of them."""
 
 OVER_S: Final = 10.0
 """Seconds in which the last lines of a stream must be saved."""
@@ -76,6 +78,8 @@ class StreamKeeper:
         self._due_at = 0.0
         """When those of all streams are."""
         self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+        """Set where a stream has so many lines that they wait for no others."""
 
     def serve(self, handler: RequestHandler[Exchange]) -> None:
         """Set the handler of all other requests."""
@@ -112,6 +116,8 @@ class StreamKeeper:
         """See `KeptStreamOwner`."""
         self._urgent.add(stream.key)
         self._wake.set()
+        if stream.behind > URGENT_BYTES:
+            self._full.set()
 
     def ended(self, stream: KeptStream) -> None:
         """See `KeptStreamOwner`."""
@@ -175,10 +181,11 @@ class StreamKeeper:
         """Save what streams write, for as long as the replica lives."""
         while True:
             if self.streams:
-                await self._wait(self._due_at - self.clock())
+                await _within(self._due_at - self.clock(), self._wake)
             else:
                 await self._wake.wait()
             self._wake.clear()
+            self._full.clear()
             now = self.clock()
             if now >= self._due_at:
                 alone = any(stream.client is None and not stream.over for stream in self.streams.values())
@@ -186,7 +193,8 @@ class StreamKeeper:
                 await self.flush()
             else:
                 await self.flush_urgent()
-            await asyncio.sleep(READ_S)
+            await asyncio.sleep(FULL_S if self._beat_at else READ_S)  # 0 while the store is away
+            await _within(READ_S - FULL_S, self._full)
 
     async def stop(self, timeout_s: float) -> None:
         """Save what is left, as far as the store takes it in that time."""
@@ -195,13 +203,6 @@ class StreamKeeper:
                 await self.flush()
         except TimeoutError:
             _log.warning("what was written of %d streams last is not saved", len(self.streams))
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def flush(self) -> None:
         """Save all that is not saved."""
@@ -307,6 +308,15 @@ class StreamKeeper:
             self._free.discard(stream.key)
             self._past.append((self.clock() + TTL_S, stream.saved))
         stream.let_go()
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Return when the event is set, or after this time."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
 
 
 def _is_due(stream: KeptStream, now: float) -> bool:

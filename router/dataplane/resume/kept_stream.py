@@ -25,8 +25,8 @@ STREAM_BYTES: Final = 1_048_576
 _HEAD_END: Final = b"\r\n\r\n"
 _DONE: Final = b"data: [DONE]"
 _CR: Final = 13
-_URGENT_BYTES: Final = 1024
-"""Bytes of lines that are saved soon, as the first template is: each event id carries what is not."""
+URGENT_BYTES: Final = 1024
+"""Bytes of lines that are saved at once: each event id carries what is not, up to `TAIL_BYTES`."""
 _SIZE_BYTES: Final = 8
 _SHORT: Final = 20
 """Bytes up to which a piece is no chunk with an event."""
@@ -152,13 +152,15 @@ class KeptStream(Edge[Exchange]):
             eol = 3 if data[3] == _CR else 2
             if line := log.follow(data[eol + 2 : -2]):  # one event in one chunk, as most are
                 self._send(b"%x\r\n%b\r\n%b" % (len(line), line, data))
+                if len(log.unsaved) > URGENT_BYTES:
+                    self._owner.unsaved(self)
                 return
         new = not log.templates
         if plain:
             data = self._chunks(data, log)
         if data:
             self._pieces(data, log)
-        if (new and log.templates) or len(log.unsaved) > _URGENT_BYTES:
+        if (new and log.templates) or len(log.unsaved) > URGENT_BYTES:
             self._owner.unsaved(self)
 
     def _chunks(self, data: bytes, log: LogWriter) -> bytes:
@@ -169,10 +171,9 @@ class KeptStream(Edge[Exchange]):
                 end = eol + 4 + int(data[at:eol], 16)
             except ValueError:
                 break  # an extension
-            event = data[eol + 2 : end - 2]
             if end > len(data):
                 break
-            if line := log.follow(event):
+            if line := log.follow(event := data[eol + 2 : end - 2]):
                 out.append(b"%x\r\n%b\r\n%b" % (len(line), line, data[at:end]))
             elif event.find(b"\n\n") == len(event) - 2 >= 0 and b"\r" not in event:
                 out.append(self._numbered(event, log))

@@ -123,6 +123,15 @@ def test_events_of_two_lines_whose_first_line_is_the_same_are_kept_whole() -> No
     assert LogReader().feed(log.unsaved) == events  # raised Unkeepable: the template had a line feed
 
 
+def test_events_that_have_their_ends_alone_in_common_make_no_template() -> None:
+    end = b',"object":"chat.completion.chunk","model":"some-model"}\n\n'
+    events = [b'data: {"role":1' + end, b'event: metrics\ndata: {"a":2' + end, b'data: {"b":3' + end]
+    events += [b'data: {"c":%d' % at + end for at in range(9)]
+    log, _ = written(events)
+    assert LogReader().feed(log.unsaved) == events  # raised Unkeepable: the template began with nothing
+    assert log.templates == 1
+
+
 def test_two_events_do_not_follow_a_template_together() -> None:
     log, _ = written(answer(10))
     one = chunk({"content": " x"})

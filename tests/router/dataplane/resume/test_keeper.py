@@ -59,6 +59,34 @@ def test_a_template_and_many_bytes_of_lines_are_saved_before_the_lines_of_the_ot
         one.turn()
 
 
+def test_ids_have_all_that_is_not_saved_of_streams_with_long_lines(one: ResumingRig) -> None:
+    """Each line has 300 bytes, as with log-probabilities; ids carry at most 2,048."""
+    wire = one.rig.wire
+
+    def passes(seconds: float) -> None:
+        for _ in range(round(seconds / 0.01)):
+            wire.clock.now += 0.01
+            wire.do(lambda: None)
+
+    with one:
+        keeps = wire.loop.create_task(one.keeper.run())
+        client, pod = one.begins(" a")
+        passes(0.3)
+        for _ in range(50):
+            pod.sends(event(delta("x" * 300)))
+            assert last_id(client).count(b".") == 2
+            passes(0.02)
+        saves = one.streams.saves
+        for _ in range(50):
+            pod.sends(event(delta("x")))
+            passes(0.02)
+        assert one.streams.saves - saves <= 4, "short lines wait for half a second"
+        ends(pod)
+        passes(1.0)
+        keeps.cancel()
+        wire.do(lambda: None)
+
+
 def test_the_end_of_a_stream_is_saved_with_the_lines_of_the_others(one: ResumingRig) -> None:
     """Saved by itself it was a write for each stream; a client that has its last id is served without it."""
     with one:
