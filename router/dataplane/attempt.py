@@ -142,8 +142,9 @@ class Attempts:
         routed.pins, routed.info, routed.attempts = before.pins, before.info, before.attempts
         return routed
 
-    def send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False) -> None:
-        """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one."""
+    def send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False, again: bool = False) -> None:
+        """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one. `again`: another pod
+        of the same attempt had the request before."""
         if self.pairs is not None and self.pairs.takes(exchange, placement, fresh=fresh):
             return
         if self.mover is None or exchange.routed.movable is None:
@@ -153,13 +154,13 @@ class Attempts:
         exchange.relay = relay
         receiver = relay if self.tap is None else self.tap(exchange, relay)
         payload = self._identity.request(exchange, placement.pod)
-        self.begun(exchange, relay, payload)
+        self.begun(exchange, relay, payload, again=again)
         self.transmit(exchange, relay, receiver, payload, fresh=fresh)
 
-    def begun(self, exchange: Exchange, relay: Relay, payload: list[bytes]) -> None:
+    def begun(self, exchange: Exchange, relay: Relay, payload: list[bytes], *, again: bool = False) -> None:
         """The request is about to be sent: note when, and once for each request what was sent."""
         sent_at = relay.sent_at = self._clock()
-        if exchange.attempts == 1 and not exchange.stale_tries:
+        if exchange.attempts == 1 and not exchange.stale_tries and not again:
             metrics = exchange.routed.metrics
             metrics.overhead.observe(sent_at - exchange.arrived)
             metrics.bytes_in += sum(map(len, payload))

@@ -273,7 +273,7 @@ class PairStage:
         except UnknownPod:
             self._attempts.failed(relay, PodGone(f"Pod {relay.pair.pod.id} is gone.", retry_after_s=1.0))
         else:
-            self._attempts.send(exchange, placement)
+            self._attempts.send(exchange, placement, again=True)
 
     def _observe(self, leg: PrefillLeg) -> None:
         """Learn how long the prefill took, and how much of the prompt was cached."""

@@ -5,12 +5,15 @@ end that nothing is held for a request.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from router.settings import Disaggregation, PolicySpec, Pool, Retries
+from router.dataplane.fair_share import TenantWeight
+from router.settings import Disaggregation, PolicySpec, Pool, Retries, TenantSettings
 from schedulers.types import PodId
+from tests.fakes.known_keys import access_of, bearer
 from tests.fakes.memory_client_and_pods import Client, PodEnd, ok, post
 from tests.fakes.memory_gateway import Rig
 
@@ -20,14 +23,14 @@ PARAMS = {"do_remote_prefill": True, "remote_block_ids": [[1, 2]], "remote_engin
 DECODE, PREFILL = "10.0.0.", "10.0.1."
 
 
-def rig(*, prefill: int = 2, decode: int = 2, **fields: Any) -> Rig:
+def rig(*, prefill: int = 2, decode: int = 2, weights: Mapping[str, TenantWeight] | None = None, **fields: Any) -> Rig:
     """Pool `d`, whose prompts pool `p` computes."""
     split = Disaggregation(prefill="p", **fields)
     pools = [
         Pool(name="d", models=["m"], policy=PolicySpec(name="prefix_aware"), disaggregation=split),
         Pool(name="p", models=["m"], policy=PolicySpec(name="prefix_aware")),
     ]
-    return Rig(pools=pools, pods={"d": decode, "p": prefill}, retries=Retries(budget_min=1000))
+    return Rig(pools=pools, pods={"d": decode, "p": prefill}, retries=Retries(budget_min=1000), weights=weights)
 
 
 def asks(rig: Rig, **fields: object) -> Client:
@@ -163,6 +166,20 @@ def test_without_another_prefill_pod_the_decode_pod_computes_the_prompt() -> Non
         assert it.load(it.asked()).pending_prefill_tokens > 1000
         it.asked().sends(ok())
         assert client.answer().status == 200
+
+
+def test_a_tenant_is_charged_once_where_the_decode_pod_computes_the_prompt_too() -> None:
+    """A second charge was never given back, and the time of the prefill pod counted as the gateway's own."""
+    with rig(weights={"a": (1.0, 0)}) as it:
+        it.rebuild(it.gateway.deps._replace(access=access_of(TenantSettings(name="a"))))
+        client = it.asks(json.dumps(CHAT).encode(), bearer("a"))
+        it.asked().sends(ok(status="400 Bad Request"))
+        assert it.shares is not None
+        assert it.shares.counter("d", "a").open == 1
+        it.asked().sends(ok())
+        assert client.answer().status == 200
+        assert it.shares.counter("d", "a").open == 0
+        assert it.metrics.pool("d").overhead.count == 1
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Internal Server Error"])
