@@ -145,7 +145,7 @@ class Attempts:
     def send(self, exchange: Exchange, placement: Placement, *, fresh: bool = False, again: bool = False) -> None:
         """Send to the pod of the placement. `fresh`: over a new connection, not a kept-alive one. `again`: another pod
         of the same attempt had the request before."""
-        if self.pairs is not None and self.pairs.takes(exchange, placement, fresh=fresh):
+        if self.pairs is not None and not again and self.pairs.takes(exchange, placement, fresh=fresh):
             return
         if self.mover is None or exchange.routed.movable is None:
             relay = Relay(self, exchange, placement)

@@ -180,6 +180,7 @@ def test_a_tenant_is_charged_once_where_the_decode_pod_computes_the_prompt_too()
         assert client.answer().status == 200
         assert it.shares.counter("d", "a").open == 0
         assert it.metrics.pool("d").overhead.count == 1
+        assert it.metrics.split_requests == {("d", "pair"): 1}, "by what got it first"
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Internal Server Error"])
