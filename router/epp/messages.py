@@ -65,23 +65,28 @@ class EnvoyMessage:
         """How Envoy sends the bodies of requests and answers; None in versions that do not say."""
         self.observed = False
         """Envoy does not wait for replies."""
-        content, metadata, modes, reader = list[bytes](), list[bytes](), list[bytes](), Reader(data)
+        reader, parts, metadata, config = Reader(data), list[bytes](), 0, 0
         while reader.next():
             if REQUEST_HEADERS <= reader.number <= RESPONSE_TRAILERS:
-                if self.about != reader.number:
-                    self.about = reader.number
-                    content.clear()  # it is about one: the last
-                content.append(reader.content)
+                if self.about == reader.number:
+                    parts.append(reader.content)
+                else:  # it is about one: the last
+                    self.about, self.content = reader.number, reader.content
+                    parts.clear()
             elif reader.number == 8:
-                metadata.append(reader.content)
+                self.metadata = reader.content
+                metadata += 1
             elif reader.number == 11:
-                modes.append(reader.content)
+                config += 1
             elif reader.scalar == 10:
                 self.observed = bool(reader.value)
-        self.content, self.metadata = b"".join(content), b"".join(metadata)
-        if modes:
-            config = b"".join(modes)
-            self.modes = last(config, 0, 1)[1], last(config, 0, 2)[1]
+        if parts:
+            self.content = b"".join([self.content, *parts])
+        if metadata > 1:
+            self.metadata = merged(data, 8)
+        if config:
+            modes = merged(data, 11)
+            self.modes = last(modes, 0, 1)[1], last(modes, 0, 2)[1]
 
     def headers(self) -> tuple[list[tuple[bytes, bytes]], bool]:
         """The headers, and whether no body follows. Raises NotAMessage."""
