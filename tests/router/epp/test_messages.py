@@ -259,10 +259,13 @@ WAYS = {0: st.binary(max_size=0), 1: st.binary(min_size=8, max_size=8), 5: st.bi
 @st.composite
 def on_the_wire(draw: st.DrawFn, message: Any, depth: int = 0) -> bytes:
     """A message as any peer may write it: fields more than once and in any order, messages in parts, fields that are
-    unknown, or are written in another way than theirs. A value is of one kind."""
+    unknown, or are written in another way than theirs. A value is of one kind, and entries of maps, which protobuf's
+    libraries treat each in its way, have none that is unknown or comes twice."""
+    entry = message.GetOptions().map_entry
+    fields = [*([] if entry else [None]), *message.fields]
     most = 0 if depth > 6 else 1 if message is Value.DESCRIPTOR else 5
     made = b""
-    for known in draw(st.lists(st.sampled_from([None, *message.fields]), max_size=most)):
+    for known in [fields[at] for at in draw(st.lists(st.integers(0, len(fields) - 1), max_size=most, unique=entry))]:
         if known is None:
             way = draw(st.sampled_from(sorted(WAYS)))
             tag = draw(st.sampled_from([*message.fields_by_number, 15, 100])) << 3 | way
