@@ -12,12 +12,19 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from router.telemetry import tracing
 from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
 from router.telemetry.spans import SpanMaker
 from router.telemetry.tracing import CountingExporter, EndedRequest, TraceExport, open_export
 from tests.fakes.otlp_receiver import otlp_receiver
-from tests.fakes.waiting import wait_for
+from tests.fakes.waiting import DEADLINE_S, wait_for
 from tests.router.telemetry.test_spans import OUTCOME, attempt, maker, trace
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close waits for as long as a busy machine lets the SDK's thread stand still."""
+    monkeypatch.setattr(tracing, "FLUSH_S", DEADLINE_S)
 
 
 class HeldExporter(SpanExporter):
@@ -90,7 +97,8 @@ def test_a_queue_that_is_full_takes_no_part_of_a_tree() -> None:
     assert export.counts() == {"exported": 8, "failed": 0, "dropped": 8}
 
 
-def test_a_silent_collector_holds_a_drain_for_a_bounded_time() -> None:
+def test_a_silent_collector_holds_a_drain_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "FLUSH_S", 0.5)
     with otlp_receiver() as receiver:
         receiver.open.clear()
         export = open_export(receiver.url, maker())
