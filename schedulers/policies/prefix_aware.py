@@ -69,8 +69,7 @@ PATIENCE_S: Final = 300.0
 COPY_S: Final = 0.25
 """Seconds of wait behind other prompts, at most, that count up to twice where several pods hold the longest prefix.
 
-Many requests begin with such a prefix, and its pods are busy: one more copy spares later ones the wait. With 64 pods
-the mean time to first token of requests with adapters is 8 to 22 % shorter, and hits are half a point fewer. Without a
+Many requests begin with such a prefix, and its pods are busy: one more copy spares later ones the wait. Without a
 bound, copies of long contexts, which few requests share, push each other out of the caches."""
 
 _STRIDES: Final = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1063, 1069, 1087, 1091, 1093, 1097)

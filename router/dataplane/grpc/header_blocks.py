@@ -28,7 +28,7 @@ UNSAID: Final = -1
 """The length of a body that does not say it."""
 
 _DIGITS: Final = 18
-"""Of a length; int() refuses a number of thousands."""
+"""Of a content-length: int() raises an error for thousands of them."""
 
 _SECRET: Final = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"x-api-key", b"api-key"))
 """Never put into a table, from which others on the connection could guess them (RFC 7541, 7.1.3)."""
