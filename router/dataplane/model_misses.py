@@ -9,6 +9,7 @@ model does no work. A request that its pod serves does not pass this file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 from router.access.tenants import EVERYTHING
@@ -92,6 +93,19 @@ class _Refused(NamedTuple):
     pass_on: Callable[[], None]
 
 
+class _Looking:
+    """A request for which all lists are looked at. Bound to the method that goes on with it, it makes a waiter; a
+    function that names itself would be one, too, but as a cycle of references. Only a collection of the oldest
+    generation frees it, and a replica makes none (`router/replica/process.py`)."""
+
+    __slots__ = ("exchange", "looks", "refused")
+
+    def __init__(self, exchange: Exchange, refused: _Refused | None = None) -> None:
+        self.exchange = exchange
+        self.refused = refused
+        self.looks = 1
+
+
 class ModelMisses:
     """Finds other pods for such requests."""
 
@@ -122,25 +136,23 @@ class ModelMisses:
 
     def look_for(self, exchange: Exchange) -> None:
         """Look at all lists, then go on with the exchange. Raises Shed."""
-
-        looks = 1
-        routes = self._seen_by(exchange.tenant)
-
-        def waiter(last: bool) -> bool:
-            nonlocal looks
-            if not exchange.done:
-                if not routes.knows(exchange.model) and (not last or self._once_more(waiter, exchange, looks)):
-                    looks += last
-                    return False
-                self._go_on(exchange)
-            self._waiting -= 1
-            return True
-
         if exchange not in self._admission.active:
             self._admission.admit(exchange)  # a drain waits for it
         # Where a pool takes any name, requests with names of their own do not wait for each other's looks.
-        if not self._look(waiter, patient=not routes.takes(exchange.model)):
+        waiter = partial(self._looked, _Looking(exchange))
+        if not self._look(waiter, patient=not self._seen_by(exchange.tenant).takes(exchange.model)):
             self._go_on(exchange)
+
+    def _looked(self, looking: _Looking, last: bool) -> bool:
+        """As `LookWaiter`, for a model that no list names."""
+        exchange = looking.exchange
+        if not exchange.done:
+            known = self._seen_by(exchange.tenant).knows(exchange.model)
+            if not known and (not last or self._once_more(looking, self._looked)):
+                return False
+            self._go_on(exchange)
+        self._waiting -= 1
+        return True
 
     def _look(self, waiter: LookWaiter, *, patient: bool) -> bool:
         if self._lists is None or self._waiting >= MAX_WAITING or not self._lists.look_again(waiter, patient=patient):
@@ -148,12 +160,16 @@ class ModelMisses:
         self._waiting += 1
         return True
 
-    def _once_more(self, waiter: LookWaiter, exchange: Exchange, looks: int) -> bool:
+    def _once_more(self, looking: _Looking, then: Callable[[_Looking, bool], bool]) -> bool:
         """Whether another look was begun, because the model was there a moment ago."""
-        lists, model = self._lists, exchange.routed.call.model or exchange.model
+        exchange, lists = looking.exchange, self._lists
+        model = exchange.routed.call.model or exchange.model
+        looking.looks += 1
         if exchange.tenant is not None and EVERYTHING not in exchange.tenant.pools:
             return False  # it may have been there in a pool that does not exist for this tenant
-        return looks < LOOKS and lists is not None and lists.had(model) and lists.look_again(waiter, patient=True)
+        if looking.looks > LOOKS or lists is None or not lists.had(model):
+            return False
+        return lists.look_again(partial(then, looking), patient=True)
 
     # A pod that refuses a model
 
@@ -237,25 +253,21 @@ class ModelMisses:
 
     def _wait(self, refused: _Refused) -> bool:
         """Look at all lists for another pod that has the model."""
-        relay = refused.relay
-        exchange = relay.exchange
-        self._view.release(relay.placement.charge)
-        looks = 1
+        self._view.release(refused.relay.placement.charge)
+        return self._look(partial(self._looked_elsewhere, _Looking(refused.relay.exchange, refused)), patient=True)
 
-        def waiter(last: bool) -> bool:
-            nonlocal looks
-            if not (exchange.done or exchange.relay is not relay):
-                try:
-                    if not self._move(relay):
-                        if not last or self._once_more(waiter, exchange, looks):
-                            looks += last
-                            return False
-                        refused.pass_on()
-                except GatewayError as error:
-                    self._completion.refuse(exchange, error)
-                except Exception:  # noqa: BLE001  as above
-                    self._completion.defect(exchange)
-            self._waiting -= 1
-            return True
-
-        return self._look(waiter, patient=True)
+    def _looked_elsewhere(self, looking: _Looking, last: bool) -> bool:
+        """As `LookWaiter`, for a model that the request's pod refused."""
+        exchange, refused = looking.exchange, looking.refused
+        if refused is not None and not exchange.done and exchange.relay is refused.relay:
+            try:
+                if not self._move(refused.relay):
+                    if not last or self._once_more(looking, self._looked_elsewhere):
+                        return False
+                    refused.pass_on()
+            except GatewayError as error:
+                self._completion.refuse(exchange, error)
+            except Exception:  # noqa: BLE001  as above
+                self._completion.defect(exchange)
+        self._waiting -= 1
+        return True

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from functools import partial
 
 import pytest
 
+from router.dataplane.exchange import Exchange
 from router.dataplane.model_misses import LOOKS
 from router.settings import PolicySpec, Pool, TenantSettings
 from schedulers.types import PodId
@@ -31,6 +33,11 @@ def missing(model: str = "lora", *, chunked: bool = False) -> bytes:
     if not chunked:
         return ok(body, status="404 Not Found")
     return b"HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n" + chunk(body) + b"0\r\n\r\n"
+
+
+def exchanges() -> int:
+    """How many there are in this process."""
+    return sum(isinstance(each, Exchange) for each in gc.get_objects())
 
 
 class ListsOfRig:
@@ -314,6 +321,25 @@ def test_a_client_that_leaves_while_its_model_is_looked_for_leaves_nothing_behin
             client.leaves()
         scene.lists.ends()
         assert not rig.admission.active
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_request_whose_model_was_looked_for_is_freed_without_a_garbage_collection(refused: bool) -> None:
+    with rig_of() as rig:
+        scene = Scene(rig, 1)
+        gc.collect()
+        gc.disable()
+        before = exchanges()
+        try:
+            client = rig.asks(ask() if refused else ask("nothing"))
+            if refused:
+                scene.pod().sends(missing())
+            scene.lists.ends()
+            assert outcome(client)[0] == 404
+            client.leaves()
+            assert exchanges() == before
+        finally:
+            gc.enable()
 
 
 def test_with_a_default_pool_an_unlisted_model_is_looked_for_and_then_left_to_the_pods() -> None:
