@@ -60,6 +60,7 @@ _OTHERS = frozenset(
         "TURNOUT_SEED",
         "TURNOUT_TESTED_PYTHON",
         "TURNOUT_VLLM_RESTART",
+        "TURNOUT_VLLM_SERVE",
         "TURNOUT_VLLM_URLS",
     }
 )
