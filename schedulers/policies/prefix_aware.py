@@ -43,15 +43,6 @@ WHOLE: Final = 64
 DRAWN: Final = 16
 """Pods: in a larger pool this many are drawn at random and priced, beside the least busy and the holders."""
 
-FEWEST: Final = 3
-"""Pods drawn at least, however old the view is: late loads still even out between a few, as in p2c."""
-
-HERDING: Final = 0.25
-"""Unseen dispatches (`LoadSnapshot.unseen`) at which the choice is half as wide; lower narrows it sooner.
-
-With 16 pods and 160 requests/s from 8 replicas the mean time to first token is flat between 0.03 and 1. Without any
-narrowing it is 9 % worse when the view is 50 ms old."""
-
 FEW: Final = 4
 """Where less than a pod in this many holds something of a prompt, all are priced in one pass and those apart."""
 
@@ -76,7 +67,11 @@ _STRIDES: Final = (1009, 1013, 1019, 1021, 1031, 1033, 1039, 1049, 1051, 1061, 1
 """Primes: steps of such a length around a ring of pods meet each pod once before any pod twice."""
 
 _DRAW: Final = 24
-"""Salt, apart from those of `entropy.tied`: the pods drawn must not determine the pod taken among equals."""
+_LEVEL: Final = 56
+"""Salts, apart from those of `entropy.tied`: the pods drawn must not determine the pod taken."""
+
+_RANGE: Final = 2.0**64
+"""Of random bits."""
 
 
 @policy_class
@@ -96,7 +91,8 @@ class PrefixAware:
     Inputs: the snapshot's columns `until`, `wait`, `pace`, `queue`, its `unseen`; KV capacity; prompt tokens, prefix
     hits and priority.
     Parameters: none. Cache, queue and batch are in one unit, seconds, so there is no threshold to tune.
-    Herding: as `unseen` grows the choice narrows from all pods to three random ones and the one that holds most.
+    Herding: of the pods that other replicas' `unseen` requests, as large as this one where most of it is cached, would
+    fill up to one level of cost, it takes each as often as that takes of them (Dahlin).
     When: nearly always; without shared prefixes it is least expected time to first token.
     Source: own, from simulations on recorded traffic (`ttft.py`); Dynamo's KV router and LMetric count the same tokens,
     without attention, decode steps, progress and the pods' speeds.
@@ -120,7 +116,8 @@ class PrefixAware:
             if left.columns.queue[cheapest if at is None else at[cheapest]]:
                 prefer_a_copy(request, left, at, costs)
                 best = min(costs)
-        taken = costs.index(best) if costs.count(best) == 1 else entropy.tied(costs, best, request.entropy)
+        alone = costs.count(best) == 1 and not left.unseen
+        taken = costs.index(best) if alone else take(request, left, costs)
         pod, load = left.candidates[taken if at is None else at[taken]]
         reason = "soonest_by_prefix" if pod.id in request.prefix_hits else "soonest"
         if load.kv_capacity_tokens and room_s(request, load):
@@ -129,9 +126,9 @@ class PrefixAware:
             for number, position in enumerate(positions):
                 _, its_load = left.candidates[position]
                 costs[number] += weight * room_s(request, its_load)
-            best, reason = min(costs), "soonest_to_have_room"
-            pod, _ = left.candidates[positions[entropy.tied(costs, best, request.entropy)]]
-        return _new(Decision, (pod.id, self.name, best, reason))
+            taken, reason = take(request, left, costs), "soonest_to_have_room"
+            pod, _ = left.candidates[positions[taken]]
+        return _new(Decision, (pod.id, self.name, costs[taken], reason))
 
 
 def costs_of(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None) -> list[float]:
@@ -215,28 +212,58 @@ def own_work(prompt_tokens: int, cached: int) -> int:
     return prefill_work(prompt_tokens - cached, cached)
 
 
-def priced(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:
-    """Positions of the pods to price; None for all, in a small pool without unseen dispatches.
+def take(request: RequestInfo, snapshot: LoadSnapshot, costs: list[float]) -> int:
+    """The number of the cost whose pod gets the request: the least, among equal ones by entropy.
 
-    Replicas that see the same loads would all take the same best pod. Among a few drawn pods each takes another.
+    Where other replicas' dispatches are not seen yet, one of the pods that these have probably made as busy as each
+    other. A batch is meant to gather, so it takes the cheapest pod all the same.
     """
+    best = min(costs)
+    if snapshot.unseen and request.priority >= 0:
+        held = levels_of(request.prefix_hits)[0].blocks if request.prefix_hits else 0
+        each_s = own_work(request.prompt_tokens, PREFIX_BLOCK_TOKENS * held) * snapshot.pace_s
+        pods = len(snapshot.candidates)
+        unseen = snapshot.unseen if snapshot.unseen < pods else pods
+        luck = entropy.mix(request.entropy, _LEVEL) / _RANGE
+        return _leveled(costs, best, unseen * len(costs) / pods * each_s, luck)
+    return entropy.tied(costs, best, request.entropy)
+
+
+def _leveled(costs: list[float], best: float, unseen_s: float, luck: float) -> int:
+    """The number of a cost drawn in proportion to what it lacks of the level to which `unseen_s` fills up the lowest.
+
+    M. Dahlin, "Interpreting Stale Load Information" (ICDCS 1999): the others level the pods, too, so those below the
+    level cost the same by now, and each replica takes each of them as often as that takes.
+    """
+    near = sorted([cost for cost in costs if cost <= best + unseen_s])
+    filled, count = 0.0, 0
+    for cost in near:
+        if count and cost * count - filled >= unseen_s:
+            break
+        filled += cost
+        count += 1
+    level, left = (filled + unseen_s) / count, luck * unseen_s
+    for number, cost in enumerate(costs):
+        if cost < level:
+            left -= level - cost
+            if left < 0.0:
+                return number
+    return costs.index(best)  # by rounding
+
+
+def priced(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:
+    """Positions of the pods to price; None for all, in a small pool."""
     pods = len(snapshot.candidates)
-    if pods <= WHOLE and (not snapshot.unseen or pods <= FEWEST):
+    if pods <= WHOLE:
         return None
-    share = HERDING / (HERDING + snapshot.unseen)
     bits = entropy.mix(request.entropy, _DRAW)
-    luck = (bits >> 32 & 0xFFFF) / 0x10000
-    count = int(FEWEST + (pods - FEWEST) * share + luck)
-    if pods > WHOLE:
-        count = min(count, DRAWN)
-    elif count >= pods:
-        return None
     start, stride = bits % pods, _STRIDES[bits >> 60]
-    drawn = [at % pods for at in range(start, start + stride * count, stride)]
-    if pods > WHOLE and luck < share:
+    drawn = [at % pods for at in range(start, start + stride * DRAWN, stride)]
+    # The others draw their pods, too, but the least busy one is the same for all of them.
+    if (bits >> 32 & 0xFFFF) * (1.0 + snapshot.unseen) < 0x10000:
         drawn.append(_least(snapshot.columns.until, start))
     if request.prefix_hits:
-        drawn += holders(request.prefix_hits, snapshot.position_of(), max(1, int(HOLDERS * share + luck)), bits)
+        drawn += holders(request.prefix_hits, snapshot.position_of(), HOLDERS, bits)
     return drawn
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from schedulers import entropy
 from schedulers.params import check, parameter
 from schedulers.policies import prefix_aware
 from schedulers.policies.slo_costs import LOST, in_reach, weigh
@@ -63,6 +62,6 @@ class SloGoodput:
         best_kept, soonest_s = weigh(request, left, positions, costs, self.patience_s)
         if best_kept < LOST and request.priority < self.shed_below and in_reach(request, left):
             return Rejection("slo_out_of_reach", max(LEAST_RETRY_S, soonest_s - request.slo.ttft_s))
-        best = min(costs)
-        pod = left.candidates[positions[entropy.tied(costs, best, request.entropy)]][0]
-        return Decision(pod.id, self.name, best, "keeps_slo" if best_kept >= LOST else "late")
+        taken = prefix_aware.take(request, left, costs)
+        pod = left.candidates[positions[taken]][0]
+        return Decision(pod.id, self.name, costs[taken], "keeps_slo" if best_kept >= LOST else "late")

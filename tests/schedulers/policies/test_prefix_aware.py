@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schedulers.entropy import mix
 from schedulers.hits import levels
-from schedulers.policies.prefix_aware import COPY_S, DRAWN, FEWEST, PrefixAware
+from schedulers.policies.prefix_aware import COPY_S, DRAWN, PrefixAware
 from schedulers.sampling import HOLDERS
 from schedulers.ttft import admission_s, likely_cached, others_weight, outlook, prefill_work, start_in
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo, queue_length
@@ -233,7 +233,7 @@ def test_a_pod_whose_first_token_is_overdue_gets_no_more() -> None:
     assert decision(request_of(prompt_tokens=10)._replace(arrived_at=0.5), snapshot_of([stuck, busy])).pod == A
 
 
-# Which pods are priced: all of a small pool with a fresh view, few of a large one, fewer the older the view is.
+# Which pods are priced: all of a small pool, few of a large one. Which is taken: the cheapest, if the view is fresh.
 
 
 def taken(request: RequestInfo, snapshot: LoadSnapshot) -> PodId:
@@ -248,20 +248,52 @@ def distinct(pods: int, unseen: float) -> LoadSnapshot:
     return snapshot_of(loads)._replace(unseen=unseen)
 
 
-@pytest.mark.parametrize(("unseen", "drawn"), [(0.0, 16.0), (0.05, 3 + 13 * 0.25 / 0.3), (1e9, 3.0)])
-def test_the_older_the_view_the_fewer_requests_go_to_the_best_pod(unseen: float, drawn: float) -> None:
-    snapshot = distinct(16, unseen)
-    best = [taken(request_of(entropy=mix(3, at)), snapshot) == A for at in range(1000)]
-    assert abs(sum(best) - 1000 * drawn / 16) <= five_deviations(1000, drawn / 16)
+def shares(request: RequestInfo, snapshot: LoadSnapshot, draws: int = 3000) -> Counter[PodId]:
+    """How often each pod is taken."""
+    return Counter(taken(request._replace(entropy=mix(3, at)), snapshot) for at in range(draws))
 
 
-def test_three_are_drawn_and_the_best_holder_is_always_priced() -> None:
-    snapshot = distinct(16, 1e9)
-    share = Counter(taken(request_of(entropy=mix(4, at)), snapshot) for at in range(6000))
-    assert set(share) == set(ids_of(snapshot)[: 16 - FEWEST + 1])  # the busiest is never the best of three
-    hits = {ids_of(snapshot)[-1]: 15}
-    costly = request_of(prompt_tokens=100_000, prefix_hits=dict.fromkeys(hits, 1500))
-    assert {taken(costly._replace(entropy=mix(5, at)), snapshot) for at in range(200)} == set(hits)
+@each_case(
+    ("unseen", "level_s"),
+    [
+        (1.0, (0.1 + 0.301) / 2),
+        (2.0, (0.3 + 2 * 0.301) / 3),
+        (4.0, (0.8 + 4 * 0.301) / 4),
+        (1e9, (0.8 + 4 * 0.301) / 4),
+    ],
+    ids=["two pods", "three pods", "all pods", "no more than one for each pod"],
+)
+def test_pods_are_taken_by_what_they_lack_of_the_level_to_which_unseen_requests_fill_them(
+    unseen: float, level_s: float
+) -> None:
+    snapshot = pending(0, 100, 200, 500)._replace(unseen=unseen)
+    found = shares(request_of(prompt_tokens=300), snapshot)  # 301 token equivalents
+    missing = [max(0.0, level_s - wait_s) for wait_s in (0.0, 0.1, 0.2, 0.5)]
+    for pod, lacks in zip(ids_of(snapshot), missing, strict=True):
+        share = lacks / sum(missing)
+        assert abs(found[pod] - 3000 * share) <= five_deviations(3000, share) + 3
+
+
+def test_a_holder_that_saves_more_than_unseen_requests_add_is_always_taken() -> None:
+    snapshot = pending(2000, 0, 0, 0)._replace(unseen=4.0)
+    assert set(shares(request_of(prompt_tokens=6400, prefix_hits={A: 100}), snapshot, 200)) == {A}
+    assert A not in shares(request_of(prompt_tokens=640, prefix_hits={A: 10}), snapshot, 200)
+
+
+def test_requests_of_a_batch_gather_however_old_the_view_is() -> None:
+    snapshot = pending(0, 100, 200, 500)._replace(unseen=4.0)
+    batch = request_of(prompt_tokens=6400, prefix_hits={B: 100})._replace(priority=-1)
+    assert set(shares(batch, snapshot, 200)) == {B}
+
+
+def test_an_unseen_part_of_a_request_that_is_too_small_to_count_changes_nothing() -> None:
+    assert set(shares(request_of(), pending(0, 100)._replace(unseen=1e-300), 50)) == {A}
+
+
+def test_the_least_busy_of_a_large_pool_is_priced_less_often_the_older_the_view_is() -> None:
+    share = 1 - 3 / 4 * (1 - DRAWN / 1000)
+    found = shares(request_of(prompt_tokens=10), distinct(1000, 3.0), 2000)
+    assert abs(found[A] - 2000 * share) <= five_deviations(2000, share)
 
 
 def test_of_a_large_pool_the_least_busy_and_the_best_holders_are_priced() -> None:
