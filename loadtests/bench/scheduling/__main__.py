@@ -59,12 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = [job for job in jobs(sizes, given.seed) if not given.only or job.part in given.only]
         limits = {name: saturation(name, "report").limit_s for name in sizes.workloads}
         how = How(given.folder, given.processes, KeptRows(given.kept))
+        kept = sum(how.kept.find(job) is not None for job in chosen)
         rows = play(chosen, sizes, how, _progress(len(chosen)))
         live = None if given.no_live or not sizes.live_s else _live(sizes, given.folder, given.seed)
     except (TraceError, NotReady, OSError) as error:
         sys.stderr.write(f"bench-scheduling: {error}\n")
         return 2
     about["took"] = f"{time.monotonic() - started:.0f} s of {given.processes} processes"
+    if kept:
+        about["took"] += f"; {kept} of {len(chosen)} runs were kept from an earlier run"
     suite = Suite(sizes.points(), sizes.held, limits if not given.only or SUITE in given.only else {})
     found = Found(about, sizes, suite, rows, live, goals(rows, suite, live))
     sys.stdout.write(goal_table(found.goals) + "\n" + (f"\n{live_table(live)}\n" if live else ""))
