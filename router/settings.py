@@ -140,7 +140,7 @@ class Discovery(Section, frozen=True):
 
     source: str = ""
     """`dns://name:port`, `dns+srv://_http._tcp.name`, `kubernetes://namespace?selector=app=vllm`,
-    `kubernetes+service://namespace/service`; empty with `pods` given."""
+    `kubernetes+service://namespace/service`, `ray+http://head:8265/application`; empty with `pods` given."""
     interval_s: float = 5.0
     """Longest time between two queries; a shorter DNS TTL shortens it."""
     nameservers: list[str] = []

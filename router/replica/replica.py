@@ -21,6 +21,7 @@ from router.replica.descriptors import raise_limit
 from router.replica.parts import Components
 from router.replica.readings import control_plane
 from statesync.discovery.source import open_source
+from statesync.engines.http_get import read_page
 from statesync.tasks import spawn
 
 _log = logging.getLogger("turnout.replica")
@@ -233,6 +234,7 @@ class Replica:
                 interval_s=pool.discovery.interval_s,
                 nameservers=pool.discovery.nameservers,
                 template=pod_template(pool),
+                read_page=read_page,
             )
             found = partial(parts.pods.registry.on_pods, pool.name)
             self._background.append(spawn(source.run(found), f"discovery-{pool.name}"))

@@ -1,4 +1,4 @@
-"""Sources of a pool's pods: a list, DNS, Kubernetes. `source.py` has the protocol and the table of sources."""
+"""Sources of pods: a list, DNS, Kubernetes, Ray Serve. `source.py` has their protocol and their table."""
 
 from statesync.discovery.source import OnPods, PodSource, PodTemplate, open_source
 

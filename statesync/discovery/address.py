@@ -79,18 +79,19 @@ def parse(text: str, *, tls: bool = False, base: str = "") -> PodAddress:
         url = urlsplit(text if schemed else f"{'https' if tls else 'http'}://{text}")
         host, port = url.hostname or "", url.port
     except ValueError as error:
-        raise DiscoveryError(f"pod {_shown(text)}: {error}") from None
+        raise DiscoveryError(f"pod {shown(text)}: {error}") from None
     if port is None and schemed:
         port = _PORTS.get(url.scheme)
     host = host.replace("%25", "%", 1)  # RFC 6874 writes the zone of fe80::1%eth0 as %25eth0
     path = url.path.rstrip("/")
     if problem := _problem(url, host, port, path):
-        raise DiscoveryError(f"pod {_shown(text)}: {problem}; write {_FORMS}")
+        raise DiscoveryError(f"pod {shown(text)}: {problem}; write {_FORMS}")
     assert port is not None
     return PodAddress(_canonical(host), port, url.scheme == "https", path or base)
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """The text for a message: without credentials."""
     return repr(_LOGIN.sub(r"\1***@", text))
 
 

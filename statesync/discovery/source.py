@@ -6,18 +6,26 @@ differences: a receiver that compares full lists cannot miss a deletion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schedulers.types import Pod, PodId, Role
 from statesync.discovery.address import PodAddress
 from statesync.errors import DiscoveryError
 
+NOT_READY: Final = "not_ready"
+TERMINATING: Final = "terminating"
+"""Values of `Pod.unready`: for now, and until the pod is gone."""
+
 OnPods = Callable[[Sequence[Pod]], None]
 """Called with the full list, on the event loop. Must not block."""
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
+
+ReadPage = Callable[[str, str, str], Awaitable[bytes]]
+"""Reads a page over HTTP: address, path, and the file of a token or nothing. Raises DiscoveryError and OSError."""
 
 
 class PodSource(Protocol):
@@ -61,11 +69,13 @@ def open_source(
     interval_s: float = 5.0,
     nameservers: Sequence[str] = (),
     template: PodTemplate | None = None,
+    read_page: ReadPage | None = None,
 ) -> PodSource:
     """The source that a pool's `pods` (a list of addresses) or `discovery.source` (a URL) names.
 
     `interval_s` is the longest time between two looks; `nameservers` are the addresses of DNS servers to use instead of
-    the system's, with or without a port. Raises DiscoveryError, which says what to write instead.
+    the system's, with or without a port; `read_page` is for sources that run and ask over HTTP. Raises DiscoveryError,
+    which says what to write instead.
     """
     template = template or PodTemplate()
     if bool(pods) == bool(source):
@@ -76,7 +86,18 @@ def open_source(
     if scheme not in _SOURCES:
         known = ", ".join(f"{name}://" for name in _SOURCES)
         raise DiscoveryError(f"discovery source {source!r}: unknown scheme; write one of {known}")
-    return _SOURCES[scheme](source, interval_s, nameservers, template)
+    return _SOURCES[scheme](source, _Options(interval_s, nameservers, template, read_page or _unread))
+
+
+class _Options(NamedTuple):
+    interval_s: float
+    nameservers: Sequence[str]
+    template: PodTemplate
+    read_page: ReadPage
+
+
+async def _unread(address: str, path: str, token_file: str) -> bytes:
+    raise DiscoveryError("this source was opened to be checked, not to run")
 
 
 def _open_static(pods: Sequence[str], template: PodTemplate) -> PodSource:
@@ -85,25 +106,34 @@ def _open_static(pods: Sequence[str], template: PodTemplate) -> PodSource:
     return StaticSource(pods_of(pods, template))
 
 
-def _open_dns(url: str, interval_s: float, nameservers: Sequence[str], template: PodTemplate) -> PodSource:
+def _open_dns(url: str, options: _Options) -> PodSource:
     # Imported when needed: dnspython takes a while to load, and first configurations mostly have a list of pods.
     from statesync.discovery.dns.source import DnsSource, name_of, open_resolver, server_of
 
-    resolver = open_resolver([server_of(each) for each in nameservers] or None)
-    return DnsSource(name_of(url), interval_s=interval_s, template=template, resolver=resolver)
+    resolver = open_resolver([server_of(each) for each in options.nameservers] or None)
+    return DnsSource(name_of(url), interval_s=options.interval_s, template=options.template, resolver=resolver)
 
 
-def _open_kubernetes(url: str, interval_s: float, nameservers: Sequence[str], template: PodTemplate) -> PodSource:
+def _open_kubernetes(url: str, options: _Options) -> PodSource:
     from statesync.discovery.kubernetes.source import KubernetesSource
     from statesync.discovery.kubernetes.target import target_of
 
-    return KubernetesSource(target_of(url), template=template)
+    return KubernetesSource(target_of(url), template=options.template)
 
 
-_SOURCES: Mapping[str, Callable[[str, float, Sequence[str], PodTemplate], PodSource]] = {
+def _open_ray_serve(url: str, options: _Options) -> PodSource:
+    from statesync.discovery.ray_serve import RayServeSource, target_of
+
+    target = target_of(url)
+    return RayServeSource(target, options.read_page, interval_s=options.interval_s, template=options.template)
+
+
+_SOURCES: Mapping[str, Callable[[str, _Options], PodSource]] = {
     "dns": _open_dns,
     "dns+srv": _open_dns,
     "kubernetes": _open_kubernetes,
     "kubernetes+service": _open_kubernetes,
+    "ray+http": _open_ray_serve,
+    "ray+https": _open_ray_serve,
 }
 """The opener of each URL scheme."""

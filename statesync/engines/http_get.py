@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import lru_cache
 from typing import Final, cast
 
 import httptools
 
-from statesync.engines.access import PLAIN, PoolAccess
+from statesync.engines.access import PLAIN, PoolAccess, followed_key
 from statesync.engines.tls import reason_of
+from statesync.errors import DiscoveryError
 
 MAX_PAGE_BYTES: Final = 8 * 2**20
 """Most bytes of an answer, its head included."""
@@ -118,6 +120,25 @@ async def _connect(access: PoolAccess, address: str) -> _Connection:
     except ValueError as error:
         raise Unreadable(f"no address: {address!r}: {error}") from None
     return connection
+
+
+async def read_page(address: str, path: str, token_file: str = "") -> bytes:
+    """A page of a server that is no pod, such as Ray's dashboard; see `ReadPage`."""
+    pages = HttpGetter()
+    try:
+        return await pages.get(address, path, _access_by(token_file))
+    except Unreadable as error:
+        advice = f"status {error.status}; write ?token_file=FILE" if error.status in LOCKED else str(error)
+        raise DiscoveryError(advice) from None
+    except ValueError as error:
+        raise DiscoveryError(f"token_file {token_file!r}: {error}") from None
+    finally:
+        pages.close()
+
+
+@lru_cache(64)
+def _access_by(token_file: str) -> PoolAccess:
+    return PoolAccess(key=followed_key(token_file)) if token_file else PLAIN
 
 
 class _Connection(asyncio.Protocol):

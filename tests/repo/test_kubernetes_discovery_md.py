@@ -12,6 +12,7 @@ from router.config.checks import problems_in
 from router.settings import Settings
 from statesync.discovery.kubernetes import pod_objects
 from statesync.discovery.kubernetes.target import RELIST_S, target_of
+from statesync.discovery.source import NOT_READY, TERMINATING
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "kubernetes-discovery.md").read_text()
@@ -46,4 +47,4 @@ def test_its_tables_have_exactly_the_keys_that_the_sources_read() -> None:
 
 def test_its_numbers_are_those_of_the_code() -> None:
     assert f"{RELIST_S:g} by default" in PAGE
-    assert {pod_objects.NOT_READY, pod_objects.TERMINATING} <= set(re.findall(r"`(\w+)`", PAGE))
+    assert {NOT_READY, TERMINATING} <= set(re.findall(r"`(\w+)`", PAGE))

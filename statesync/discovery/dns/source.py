@@ -30,6 +30,7 @@ from schedulers.types import Pod
 from statesync.discovery import address as addresses
 from statesync.discovery.dns.wire import LeanNameserver, addresses_of
 from statesync.discovery.known import KnownPods, Look, LookupEmpty, LookupFailed, LookupFound
+from statesync.discovery.polling import follow
 from statesync.discovery.source import OnPods, PodTemplate
 from statesync.errors import DiscoveryError
 
@@ -135,14 +136,7 @@ class DnsSource:
 
     async def run(self, on_pods: OnPods, /) -> None:
         """Look, call `on_pods` if the list changed, sleep, and repeat until cancelled."""
-        while True:
-            step = self._known.after(await self.look())
-            if step.note:
-                _log.warning("discovery of %s: %s", self._name.name, step.note)
-            if step.announce is not None:
-                _log.info("discovery of %s: %d pods", self._name.name, len(step.announce))
-                on_pods(step.announce)
-            await self._sleep(step.delay_s)
+        await follow(self._name.name, self.look, self._known, on_pods, self._sleep)
 
     async def look(self) -> Look:
         """Look once. Never raises for errors of DNS."""

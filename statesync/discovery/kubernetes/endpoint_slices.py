@@ -14,15 +14,13 @@ import msgspec
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.kubernetes.pod_objects import (
-    NOT_READY,
-    TERMINATING,
     Metadata,
     ObservedPod,
     by_name,
     identity,
     stateful_labels,
 )
-from statesync.discovery.source import PodTemplate
+from statesync.discovery.source import NOT_READY, TERMINATING, PodTemplate
 
 SERVICE_LABEL = "kubernetes.io/service-name"
 """The label with the Service's name on each of its slices."""

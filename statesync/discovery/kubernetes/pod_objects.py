@@ -19,11 +19,8 @@ import msgspec
 from schedulers.types import Pod, PodId, Role
 from statesync.discovery.changes import INCARNATION, STATEFUL_SET
 from statesync.discovery.kubernetes.target import is_port
-from statesync.discovery.source import PodTemplate
+from statesync.discovery.source import NOT_READY, TERMINATING, PodTemplate
 from statesync.types import LEARNED
-
-NOT_READY = "not_ready"
-TERMINATING = "terminating"
 
 
 class ObservedPod(NamedTuple):

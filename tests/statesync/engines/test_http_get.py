@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from loadtests.sim.ports import HOST
 from statesync.engines import http_get as pages_module
 from statesync.engines.access import PoolAccess, fixed_key
-from statesync.engines.http_get import Absent, HttpGetter, Unreadable
+from statesync.engines.http_get import Absent, HttpGetter, Unreadable, read_page
+from statesync.errors import DiscoveryError
 from tests.fakes.engine_pages import Page, engine, refusing
 from tests.fakes.stream_server import stream_server
 from tests.fakes.waiting import DEADLINE_S
@@ -218,3 +220,28 @@ def test_an_invalid_address_or_one_without_a_server_is_an_error() -> None:
         asyncio.run(story(refusing().address))
     with pytest.raises(Unreadable, match="no address"):
         asyncio.run(story("nowhere"))
+
+
+def test_a_page_of_no_pod_is_read_with_a_token_and_its_faults_are_discoverys(tmp_path: Path) -> None:
+    (token := tmp_path / "token").write_text("a1b2\n")
+    (broken := tmp_path / "broken").write_text("a\nb")
+
+    async def fault(address: str, path: str, token_file: str = "") -> str:
+        with pytest.raises((DiscoveryError, OSError)) as raised:
+            await read_page(address, path, token_file)
+        return str(raised.value)
+
+    async def scene() -> None:
+        async with engine() as head:
+            address = head.pod.address
+            head.pages = {"/x": Page(200, b"found"), "/shut": Page(401), "/ill": Page(503)}
+            assert await read_page(address, "/x", str(token)) == b"found"
+            assert head.headers["authorization"] == "Bearer a1b2"
+            assert await read_page(address, "/x") == b"found"
+            assert "authorization" not in head.headers
+            assert await fault(address, "/shut") == "status 401; write ?token_file=FILE"
+            assert await fault(address, "/ill") == "status 503"
+            assert "several lines" in await fault(address, "/x", str(broken))
+            assert "No such file" in await fault(address, "/x", str(tmp_path / "none"))
+
+    asyncio.run(scene())
