@@ -74,8 +74,7 @@ class _Application(msgspec.Struct):
         if self.status in ("RUNNING", "DELETING"):
             return self.status == "RUNNING"
         found = self.deployments.values()
-        working = bool(found) and all(any(each.state == "RUNNING" for each in one.replicas) for one in found)
-        return self.status == "RUNNING" or (working and self.status != "DELETING")
+        return bool(found) and all(any(each.state == "RUNNING" for each in one.replicas) for one in found)
 
 
 class _Details(msgspec.Struct):
