@@ -188,6 +188,9 @@ class Pool(Section, frozen=True):
     """Of all its pods, such as `zone`: a policy can prefer pods that share the gateway's."""
     max_inflight_per_pod: int | Literal["auto"] = 0
     """0 is no limit; `auto` is learned from each engine's metrics: what it runs while requests wait in it."""
+    ranks: int = 0
+    """Data-parallel ranks of each pod (vLLM's `--data-parallel-size`, SGLang's `--dp-size`), each of which is a target
+    of its own: see docs/data-parallel.md. 0: a pod is one target, and its engine chooses the rank."""
     timeouts: Timeouts | None = None
     """This pool's own; None takes the global ones."""
     slo: PoolSlo = PoolSlo()

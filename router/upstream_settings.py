@@ -79,7 +79,7 @@ class KvEvents(Section, frozen=True):
     topic: str = ""
     """The topic it publishes under; empty for all."""
     ranks: int = 1
-    """Data-parallel ranks of a pod."""
+    """Data-parallel ranks of a pod that is one target; where the pool has `ranks`, each is read for itself."""
     load: KvLoad = KvLoad()
     shared: list[str] = []
     """Of `cpu` and `disk` those that are one store for all pods of the pool, such as LMCache's or Mooncake's: what one

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 import msgspec
 
 from router.config.problems import Path, Problem
-from router.settings import KvEvents, Pool, PoolUpstream, Settings
+from router.settings import LLM, KvEvents, Pool, PoolUpstream, Settings
+from statesync.discovery import ranks
 from statesync.discovery.address import is_base, parse
 from statesync.engines.access import HEADER_VALUE, fixed_key, followed_key
 from statesync.engines.presets import ENGINES, PRESETS, preset_of
@@ -63,8 +64,9 @@ def upstream_problems(settings: Settings, environ: Mapping[str, str] = os.enviro
         yield from _headers(pool.upstream, (*where, "upstream"))
         yield from _tls(pool, (*where, "upstream", "tls"))
         yield from _failover(pool, settings, (*where, "failover"))
+        yield from _ranks(pool, where)
         if pool.kv_events is not None:
-            yield from _kv_events(pool.kv_events, (*where, "kv_events"))
+            yield from _kv_events(pool.kv_events, max(pool.kv_events.ranks, pool.ranks), (*where, "kv_events"))
 
 
 def _paths(pool: Pool, path: Path) -> Iterator[Problem]:
@@ -141,7 +143,24 @@ def _tls(pool: Pool, path: Path) -> Iterator[Problem]:
         yield Problem(path, "has no effect: every pod's address says http:// or unix:", "warning")
 
 
-def _kv_events(events: KvEvents, path: Path) -> Iterator[Problem]:
+def _ranks(pool: Pool, path: Path) -> Iterator[Problem]:
+    if not 0 <= pool.ranks <= ranks.MOST:
+        yield Problem((*path, "ranks"), f"must be between 0 and {ranks.MOST}")
+    if not pool.ranks:
+        return
+    if pool.kind != LLM or pool.engine not in CONTINUING:
+        yield Problem((*path, "ranks"), f"only vLLM and SGLang take the header {ranks.HEADER}")
+    if pool.kv_events is not None and pool.kv_events.ranks != 1:
+        yield Problem((*path, "kv_events", "ranks"), "the pool's own `ranks` says how many there are; leave this out")
+    for name in pool.upstream.headers:
+        if name.lower() == ranks.HEADER:
+            yield Problem((*path, "upstream", "headers", name), "is what `ranks` sets; leave one of the two out")
+    for label in (ranks.RANK, ranks.RANKS):
+        if label in pool.labels:
+            yield Problem((*path, "labels", label), "is the label of a rank; give it another name")
+
+
+def _kv_events(events: KvEvents, count: int, path: Path) -> Iterator[Problem]:
     if find_spec("zmq") is None:
         message = "needs a package that is not installed: pip install 'turnout[kv-events]', or leave the section out"
         yield Problem(path, message)
@@ -149,8 +168,12 @@ def _kv_events(events: KvEvents, path: Path) -> Iterator[Problem]:
         port = _ZMQ.fullmatch(value)
         if port is None and (value or name == "endpoint"):
             yield Problem((*path, name), f"{value!r} is no address; write it as tcp://{{host}}:5557")
-        elif port is not None and not 0 < int(port[1]) <= _LAST_PORT + 1 - max(1, events.ranks):
-            yield Problem((*path, name), f"there is no port for each of {events.ranks} ranks from {port[1]} on")
+        elif port is not None and not 0 < int(port[1]) <= _LAST_PORT + 1 - max(1, count):
+            yield Problem((*path, name), f"there is no port for each of {count} ranks from {port[1]} on")
+    ends = [_ZMQ.fullmatch(value) for value in (events.endpoint, events.replay)]
+    if ends[0] and ends[1] and abs(int(ends[0][1]) - int(ends[1][1])) < count:
+        message = f"its ports and those of `endpoint` overlap: each is the first of {count}, one for each rank"
+        yield Problem((*path, "replay"), message)
     if events.ranks < 1:
         yield Problem((*path, "ranks"), "must be at least 1")
     for name, share in msgspec.structs.asdict(events.load).items():

@@ -19,6 +19,8 @@ from router.telemetry.metrics import Metrics
 from schedulers.params import fingerprint
 from schedulers.protocols import Scheduler
 from schedulers.types import PodId
+from statesync.discovery.ranks import process_of, whole
+from statesync.errors import UnknownPod
 from statesync.load.view import LoadView
 from statesync.prefix.accuracy import PodAccuracy
 from statesync.store.lineage import digest
@@ -117,6 +119,15 @@ def describe_pod(status: PodStatus) -> dict[str, object]:
         "blockers": list(status.blockers),
         "kept": list(status.kept),
     }
+
+
+def named_pods(view: LoadView, name: str) -> list[PodId]:
+    """The pods that an operator names: one, or all ranks of a pod by its id without a rank."""
+    try:
+        first = view.pod(PodId(f"{name}@0"))
+    except UnknownPod:
+        return [PodId(name)]
+    return process_of(first) if whole(first) == name else [PodId(name)]
 
 
 def describe_policy(plane: ControlPlane, pool: str) -> dict[str, object]:

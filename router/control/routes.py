@@ -7,7 +7,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client.exposition import choose_encoder
 
 from router.control.answers import in_slices
-from router.control.plane import DRAINING, ControlPlane, describe_pod, describe_state
+from router.control.plane import DRAINING, ControlPlane, describe_pod, describe_state, named_pods
 from router.control.shared_answers import SharedAnswers
 from schedulers.types import PodId
 
@@ -57,16 +57,18 @@ def pod_routes(plane: ControlPlane) -> APIRouter:
 
     @router.post("/pods/{pod:path}/drain")
     async def drain_pod(pod: str) -> dict[str, object]:
-        """Send no new requests to the pod; those in flight on it go on."""
-        plane.view.block(PodId(pod), DRAINING)
-        return describe_pod(plane.view.status(PodId(pod)))
+        """Send no new requests to the pod; those in flight on it go on. A pod's id without a rank: to all of them."""
+        for each in named_pods(plane.view, pod):
+            plane.view.block(each, DRAINING)
+        return describe_pod(plane.view.status(each))
 
     @router.delete("/pods/{pod:path}/drain")
     async def undrain_pod(pod: str) -> dict[str, object]:
         """Undo a drain."""
-        plane.view.status(PodId(pod))
-        plane.view.unblock(PodId(pod), DRAINING)
-        return describe_pod(plane.view.status(PodId(pod)))
+        for each in named_pods(plane.view, pod):
+            plane.view.status(each)
+            plane.view.unblock(each, DRAINING)
+        return describe_pod(plane.view.status(each))
 
     return router
 

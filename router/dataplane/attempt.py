@@ -334,7 +334,7 @@ class Attempts:
         False when there is none; then only `tried` has changed.
         """
         exchange, pool = relay.exchange, relay.exchange.routed.pool
-        exchange.tried |= {pod}
+        exchange.tried |= self._dispatch.together(pod)
         placed = waits = False
         if same_pool:
             try:

@@ -22,6 +22,7 @@ from router.trials.trial import Trial
 from schedulers.guard import fault, is_sound, raised
 from schedulers.protocols import Scheduler
 from schedulers.types import NO_SLO, PREFIX_BLOCK_TOKENS, Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
+from statesync.discovery.ranks import process_of
 from statesync.errors import NoRoutablePod, PoolSaturated, UnknownPod
 from statesync.load.pod_state import Charge
 from statesync.load.view import LoadView
@@ -167,7 +168,7 @@ class Dispatch:
         if exchange.placement is None or routed.pins is not None:
             return pods
         scheduler = self._live[routed.pool].scheduler
-        info = exchange.placement.info._replace(tried=exchange.tried | {exchange.placement.pod.id})
+        info = exchange.placement.info._replace(tried=exchange.tried | self.together(exchange.placement.pod.id))
         try:
             snapshot = self._view.snapshot(routed.pool, routed.call.model)
         except (NoRoutablePod, PoolSaturated):
@@ -177,7 +178,7 @@ class Dispatch:
             if isinstance(answer, Rejection):
                 break
             pods.append(self._view.pod(answer.pod))
-            info = info._replace(tried=info.tried | {answer.pod})
+            info = info._replace(tried=info.tried | self.together(answer.pod))
         return pods
 
     def move(self, exchange: Exchange, before: Placement, pod: PodId) -> Placement:
@@ -190,6 +191,13 @@ class Dispatch:
             if self._placed is not None:
                 self._placed(pod, exchange.routed.chain)
         return after
+
+    def together(self, pod: PodId) -> frozenset[PodId]:
+        """The pod, and the other ranks of its process, which fail with it."""
+        try:
+            return frozenset(process_of(self._view.pod(pod)))
+        except UnknownPod:
+            return frozenset((pod,))
 
     def session(self, exchange: Exchange) -> str:
         """The session of a request, as policies see it."""

@@ -126,6 +126,7 @@ class ModelMisses:
         self._lists = deps.lists
         self._owners = deps.owners
         self._seen_by = routing.seen_by
+        self._together = deps.dispatch.together
         self._attempts = attempts
         self._queue = queue
         self._completion = completion
@@ -215,7 +216,7 @@ class ModelMisses:
             owner = self._owners.made_by(exchange.tenant.name, ids[:1])[0]
             if owner is None:
                 return False
-        exchange.tried |= {relay.placement.pod.id}
+        exchange.tried |= self._together(relay.placement.pod.id)
         own_pool = [status.pod.id for status in self._view.statuses(exchange.routed.pool)]
         if owner in own_pool and owner not in exchange.tried:
             exchange.routed.pins = (owner,)
@@ -229,7 +230,7 @@ class ModelMisses:
         if self._lists is not None:
             self._lists.refused(pod, model)
         if not (listed and self._routes.lacks(pool, pod, model)):
-            exchange.tried |= {pod}
+            exchange.tried |= self._together(pod)
 
     def _move(self, relay: Relay, reason: str = ModelRefused.reason) -> bool:
         """Place the exchange on another pod or queue it; False where no other pod serves the model."""

@@ -25,6 +25,7 @@ from router.dataplane.request.kv_transfer import (
 from router.settings import Disaggregation, Pool
 from schedulers.pairs import Side, alone_is_sooner, decode_pod, is_short, side_of
 from schedulers.types import PREFIX_BLOCK_TOKENS, LoadSnapshot, PodId, Rejection, RequestInfo
+from statesync.discovery.ranks import process_of, rank_of
 from statesync.errors import NoRoutablePod, PoolSaturated, UnknownPool
 from statesync.load.pod_state import Charge
 
@@ -178,8 +179,8 @@ class PairDispatch(Dispatch):
 
     def _bodies(self, routed: RoutedRequest, split: Split, fields: Fields, prefill: Placement) -> TwoBodies:
         if split.sglang:
-            room = self._rng() % ROOMS
-            body = sglang_body(fields, prefill.pod.address, split.settings.bootstrap_port, room)
+            pod, port, room = prefill.pod, split.settings.bootstrap_port, self._rng() % ROOMS
+            body = sglang_body(fields, pod.address, port, room, rank_of(pod) or 0, len(process_of(pod)))
             return TwoBodies(body, body)
         return vllm_bodies(fields, routed.body, split.settings.connector)
 

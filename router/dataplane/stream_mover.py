@@ -135,7 +135,7 @@ class StreamMover:
     def _place(self, exchange: Exchange, relay: Relay, made: Continuation) -> Placement | None:
         """Choose the next pod for a request that has the text so far in its prompt; None without any."""
         routed = exchange.routed
-        exchange.tried |= {relay.placement.pod.id}
+        exchange.tried |= self._dispatch.together(relay.placement.pod.id)
         routed.body = made.body
         routed.call = openai.read(exchange.header_map.get(b"content-type", b""), made.body)
         routed.info, routed.chain = None, ()

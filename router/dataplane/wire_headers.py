@@ -21,6 +21,8 @@ from router.dataplane.http.responses import Headers
 from router.dataplane.request.priority import with_priority
 from schedulers.types import Pod
 from statesync.discovery import address as addresses
+from statesync.discovery.ranks import HEADER as RANK_HEADER
+from statesync.discovery.ranks import RANK
 from statesync.engines.access import PLAIN, PoolAccess
 
 _NO_CLUSTERS: Mapping[str, str] = MappingProxyType({})
@@ -38,6 +40,8 @@ MAX_HEADS = 2048
 
 _ID_DIGITS: Final = 16
 """Of an id, after its prefix; a part of the digest's 128."""
+
+_RANK_HEADER: Final = RANK_HEADER.encode()
 
 _VALID_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -162,6 +166,8 @@ class WireHeaders:
         if self._changing and pool in self._changing:
             headers = self._changing[pool]
             head, kept = headers.before(pod.address), headers.changed(kept)
+            if RANK in pod.labels:
+                kept.append(b"%b: %b\r\n" % (_RANK_HEADER, pod.labels[RANK].encode()))
             if headers.priority and not exchange.upgrade:
                 asked = 0 if routed.info is None else routed.info.priority
                 kind = exchange.header_map.get(b"content-type", b"")

@@ -17,6 +17,7 @@ from router.dataplane.relay import Relay
 from router.epp.messages import endpoint
 from router.epp.wires import EndWire
 from router.errors import GatewayError
+from statesync.discovery.ranks import rank_of
 from statesync.load.view import LoadView
 
 
@@ -84,8 +85,9 @@ class PickerCall:
         relay = exchange.relay if exchange is not None and not exchange.done else None
         if exchange is None or not isinstance(relay, Relay) or endpoint(relay.placement.pod.address) == by:
             return
+        rank = rank_of(relay.placement.pod)  # the header names it, whichever endpoint the proxy chooses
         for status in self._parts.view.statuses(exchange.routed.pool):
-            if endpoint(status.pod.address) == by:
+            if endpoint(status.pod.address) == by and rank_of(status.pod) == rank:
                 relay.placement = self._gateway.deps.dispatch.move(exchange, relay.placement, status.pod.id)
                 return
 

@@ -274,7 +274,7 @@ def _dataplane(
             view=state.view,
             identity=identity,
             metrics=core.metrics,
-            outcome=pods.health.outcome,
+            outcome=pods.updates.ends_of(pods.health) if _ranked(settings) else pods.health.outcome,
             unsettled=pods.health.unsettled,
             tap=observers.tap,
             ended=observers.tracer.ended if observers.tracer is not None else None,
@@ -300,6 +300,10 @@ def _dataplane(
     grpc = open_grpc(gateway.deps, network.accesses, listener, core.name, core.rng)
     retire_on_change(ports.inference.tls, listener)
     return GatewayParts(gateway, access, _sharing(core, state.store, limits), listener, observers, streams, grpc)
+
+
+def _ranked(settings: Settings) -> bool:
+    return any(pool.ranks for pool in settings.pools)
 
 
 def _sharing(core: CoreParts, store: StateStore, limits: LimitRegistry | None) -> LimitSharing | None:

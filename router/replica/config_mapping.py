@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from router.config.upstream_checks import api_key
 from router.settings import GRPC, HOLD, LLM, Pool, Settings, Timeouts
+from statesync.discovery.ranks import HEADER
 from statesync.discovery.source import PodTemplate
 from statesync.engines.access import Check, PoolAccess
 from statesync.engines.presets import SERVICE
@@ -45,7 +46,7 @@ def pool_access(pool: Pool, settings: Settings, environ: Mapping[str, str]) -> P
         send_credentials=settings.auth is None or upstream.send_credentials,
         send_priority=upstream.send_priority,
         headers=upstream.headers,
-        strip=upstream.strip,
+        strip=[*upstream.strip, HEADER] if pool.ranks else upstream.strip,
         health=upstream.health_path or ("/" if check is not None else settings.health.path),
         metrics=upstream.metrics_path or settings.scrape.path,
         protocol=protocol,

@@ -14,6 +14,8 @@ from router.dataplane.http.upstream import Upstream
 from router.dataplane.request.routes import Routes
 from router.telemetry.metrics import Metrics
 from schedulers.types import Pod, PodId
+from statesync.discovery.ranks import process_of
+from statesync.engines.health import HealthTracker, Outcome
 from statesync.engines.model_list import ModelCards
 from statesync.errors import UnknownPod
 from statesync.load.view import LoadView
@@ -109,6 +111,18 @@ class PodUpdates:
         (failing.add if PROBE in status.blockers or PROBE in status.kept else failing.discard)(pod)
         if failing:
             self.on_probe_failed(failing)
+
+    def ends_of(self, health: HealthTracker) -> Callable[[PodId, Outcome, float], None]:
+        """Takes the ends of requests. A failure counts for all ranks of the pod's process, a success for its own."""
+
+        def take(pod: PodId, outcome: Outcome, now: float) -> None:
+            health.outcome(pod, outcome, now)
+            if outcome is Outcome.FAILURE and self._is_known(pod):
+                for rank in process_of(self._view.pod(pod)):
+                    if rank != pod:
+                        health.outcome(rank, outcome, now)
+
+        return take
 
     def not_probed(self, pool: str, pod: PodId) -> None:
         """The pod is not probed any more: nothing is known against it."""

@@ -20,6 +20,7 @@ from router.replica.config_mapping import pod_template
 from router.replica.descriptors import raise_limit
 from router.replica.parts import Components
 from router.replica.readings import control_plane
+from statesync.discovery.ranks import by_rank
 from statesync.discovery.source import open_source
 from statesync.engines.http_get import read_page
 from statesync.tasks import spawn
@@ -236,7 +237,7 @@ class Replica:
                 template=pod_template(pool),
                 read_page=read_page,
             )
-            found = partial(parts.pods.registry.on_pods, pool.name)
+            found = by_rank(partial(parts.pods.registry.on_pods, pool.name), pool.ranks)
             self._background.append(spawn(source.run(found), f"discovery-{pool.name}"))
 
     async def _sweep_prefixes(self) -> None:

@@ -6,15 +6,17 @@ Which engine wrote the page is found on the page itself, by the prefix of its me
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from schedulers.types import Adapters
 from statesync.engines.presets import PRESETS, PROCESS_START, Readings
-from statesync.engines.promtext import first, newest
+from statesync.engines.promtext import MetricSample, first, newest
 from statesync.types import EngineReport
 
 _LORA = b"lora_requests_info"
 _ADAPTERS = re.compile(rb'(?:^|,)(max_lora|running_lora_adapters|waiting_lora_adapters)="((?:[^"\\]|\\.)*)"')
 _NO_READINGS: Readings = {}
+_RANK = re.compile(rb'(?:^|,)(?:engine|dp_rank)="(\d+)"')
 
 
 def engine_of(page: bytes) -> str:
@@ -22,16 +24,18 @@ def engine_of(page: bytes) -> str:
     return _match(b"\n" + page)[0]
 
 
-def parse(page: bytes) -> EngineReport:
+def parse(page: bytes, rank: int = 0, ranks: int = 1) -> EngineReport:
     """The engine's load by this page; all None if it is no metrics page of a supported engine.
 
-    Several engines on one page (data parallel) are one pod: counts are summed, `kv_usage` is averaged.
+    Several engines on one page (data parallel) are one pod: counts are summed, `kv_usage` is averaged. With `ranks`
+    only the series of this one of them count, and those that name none.
     """
+    of = partial(_of_rank, rank, ranks) if ranks > 1 else None
     page = b"\n" + page
     _, prefix, readings = _match(page)
     if not readings:
         return EngineReport()
-    values = {field: first(page, [(prefix + name, read) for name, read in row]) for field, row in readings.items()}
+    values = {field: first(page, [(prefix + name, read) for name, read in row], of) for field, row in readings.items()}
     hits, usage = values.get("prefix_hits_tokens"), values.get("kv_usage")
     started_at = first(page, PROCESS_START)
     return EngineReport(
@@ -44,6 +48,12 @@ def parse(page: bytes) -> EngineReport:
         started_at=values.get("started_at") if started_at is None else started_at,
         adapters=_adapters(newest(page, prefix + _LORA)),
     )
+
+
+def _of_rank(rank: int, ranks: int, found: list[MetricSample]) -> list[MetricSample]:
+    """The samples of a rank. Of an engine over several nodes each numbers on where the one before ended."""
+    named = [(int(match[1]), sample) for sample in found if (match := _RANK.search(sample.labels))]
+    return [sample for number, sample in named if number % ranks == rank] if named else found
 
 
 def _match(page: bytes) -> tuple[str, bytes, Readings]:

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple, cast
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
+from statesync.discovery.ranks import is_first, process_of
 from statesync.engines.access import NO_ACCESSES, Accesses, PoolAccess
 from statesync.engines.failure_log import FailureLog
 from statesync.engines.health import HealthTracker
@@ -89,7 +90,8 @@ class Prober:
         self._noted: set[tuple[str, str]] = set()
         """Pool and health path, of those that the log named."""
         self._clock = clock
-        self._poller = Poller(PollInterval(config.interval_s, max_per_s), "probe", clock=clock, rng=rng)
+        pace = PollInterval(config.interval_s, max_per_s)
+        self._poller = Poller(pace, "probe", wanted=self._wanted, clock=clock, rng=rng)
         self.first_round = self._poller.first_round
         """Returns when each pod known at the call has been probed once or has left. Use a timeout."""
 
@@ -125,11 +127,18 @@ class Prober:
         access = self._accesses.of(pool)
         answers = await self._ask(access, pod)
         ok = answers[-1].well
-        self._took(pod.id, ok, self._clock())
+        for rank in process_of(pod):
+            if rank in self._poller.pods:
+                self._took(rank, ok, self._clock())
+                self._poller.known(rank)
         if ok:
             self._settle(pool, pod.id, access, answers)
         else:
             self._complain(pod.id, answers)
+
+    def _wanted(self, pod: PodId) -> bool:
+        """Whether the pod is probed itself: the ranks of a process have one answer."""
+        return is_first(self._poller.pods[pod])
 
     def _took(self, pod: PodId, ok: bool, now: float) -> None:
         self._health.probe(pod, ok, now)

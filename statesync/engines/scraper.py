@@ -23,6 +23,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
+from statesync.discovery.ranks import is_first, process_of
 from statesync.engines.access import NO_ACCESSES, Accesses
 from statesync.engines.http_get import Absent, HttpGetter, Unreadable
 from statesync.engines.metrics_page import engine_of, parse
@@ -151,7 +152,7 @@ class Scraper:
     def _wanted(self, pod: PodId) -> bool:
         """Whether a visit has anything to do."""
         engine = self._engines.get(pod)
-        if engine is None:
+        if engine is None or not is_first(self._poller.pods[pod]):
             return False
         now = self._clock()
         interval_s = max(self._config.interval_s, len(self._engines) / self._config.max_per_s)
@@ -174,7 +175,7 @@ class Scraper:
         for path in sorted(self._accesses.of(pool).preset.metrics, key=lambda each: each != known):
             began = self._clock()
             try:
-                read = await self._read(pages, pod, engine, path, _metrics, may_lack=True)
+                read = await self._read(pages, pod, engine, path, partial(_metrics, pod), may_lack=True)
             except Absent as error:
                 absent.append(f"{path}: {error}")
                 if isinstance(error, _EmptyPage):
@@ -183,7 +184,9 @@ class Scraper:
             if read is not None:
                 engine.metrics_path = path
                 self._note_engine(pool, pod, path, read[0])
-                self._take(pod.id, engine, read[1], began)
+                for rank, report in zip(process_of(pod), read[1], strict=True):
+                    if (each := self._engines.get(rank)) is not None:
+                        self._take(rank, each, report, began)
             return
         if not known:
             engine.metrics_at = self._clock() + self._absent_s
@@ -266,11 +269,12 @@ class _EmptyPage(Absent):
     """The pod has this path and says nothing there: it has no metrics elsewhere."""
 
 
-def _metrics(page: bytes) -> tuple[str, EngineReport]:
-    """The engine that wrote the page, and its load."""
+def _metrics(pod: Pod, page: bytes) -> tuple[str, list[EngineReport]]:
+    """The engine that wrote the page, and its load, or that of each of its ranks."""
     if not page:
         raise _EmptyPage("an empty page")
-    report = parse(page)
-    if report == NOTHING_KNOWN:
+    ranks = len(process_of(pod))
+    reports = [parse(page)] if ranks == 1 else [parse(page, rank, ranks) for rank in range(ranks)]
+    if all(report == NOTHING_KNOWN for report in reports):
         raise Absent("no metrics of an engine known here")
-    return engine_of(page), report
+    return engine_of(page), reports

@@ -19,6 +19,7 @@ import zmq
 from schedulers.types import Pod, PodId
 from statesync.discovery.address import of
 from statesync.discovery.changes import PodChange
+from statesync.discovery.ranks import rank_of
 from statesync.kv_events.events import decode
 from statesync.kv_events.precise_index import NO_TIERS, PreciseIndex, PrecisePod, Publisher
 from statesync.kv_events.tiers import SharedStore, TierSettings
@@ -242,7 +243,8 @@ class KvEventReader:
         if not host:
             _log.warning("%s: a pod without a host publishes no KV events", pod.id)
             return
-        followed = self.index.follow(pod.id, config.ranks, config.tiers, store)
+        own = rank_of(pod)
+        followed = self.index.follow(pod.id, config.ranks if own is None else 1, config.tiers, store)
         subscriptions = [
             Subscription(
                 self._context,
@@ -251,7 +253,7 @@ class KvEventReader:
                 endpoint_of(config.replay, host, rank),
                 config.topic,
             )
-            for rank, publisher in enumerate(followed.publishers)
+            for rank, publisher in enumerate(followed.publishers, own or 0)
         ]
         self._pods[pod.id] = (pod.address, followed, subscriptions)
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Self, cast
@@ -43,7 +44,7 @@ from router.policy.catalog import PolicyCatalog
 from router.policy.circuit_breaker import PolicyCircuitBreaker
 from router.policy.controller import PolicyController
 from router.policy_settings import PolicyGuard
-from router.replica.config_mapping import pod_template, session_pools
+from router.replica.config_mapping import pod_template, pool_access, session_pools
 from router.replica.observers import Observers
 from router.replica.pod_registry import PodRegistry
 from router.replica.pod_updates import PodUpdates
@@ -67,6 +68,7 @@ from router.trials.trials import Trials
 from schedulers import registry
 from schedulers.protocols import Scheduler
 from schedulers.types import Pod, PodId, PodLoad
+from statesync.discovery.ranks import by_rank
 from statesync.engines.health import HealthTracker
 from statesync.engines.model_list import ModelCard
 from statesync.engines.prober import Prober
@@ -204,7 +206,8 @@ class Rig:
         self.guard = PolicyCircuitBreaker(safe, self.metrics, clock, settings.policy_guard, on_taken_out=on_taken_out)
         cors = AllowedOrigins(settings.cors.allow_origins) if settings.cors.allow_origins else None
         proxies = TrustedProxies(settings.trusted_proxies)
-        identity = WireHeaders("rig", 0xABC, self.routes.clusters, cors, proxies)
+        accesses = {pool.name: pool_access(pool, settings, {}) for pool in settings.pools}
+        identity = WireHeaders("rig", 0xABC, self.routes.clusters, cors, proxies, accesses)
         paths = ForwardedPaths(settings.paths.forward)
         rng = count(1)
         tracer = self._tracer()
@@ -246,7 +249,7 @@ class Rig:
             view=self.view,
             identity=identity,
             metrics=self.metrics,
-            outcome=self.health.outcome,
+            outcome=self.updates.ends_of(self.health),
             unsettled=self.health.unsettled,
             tap=Observers(None, tracer, None).tap,
             ended=tracer.ended if tracer else None,
@@ -274,7 +277,8 @@ class Rig:
         for at, pool in enumerate(self.settings.pools):
             addresses = [f"10.0.{at}.{number}:8000" for number in range(1, counts.get(pool.name, 0) + 1)]
             limit = pod_template(pool).max_inflight
-            self.pod_registry.on_pods(pool.name, [Pod(PodId(a), a, max_inflight=limit) for a in addresses])
+            found = by_rank(partial(self.pod_registry.on_pods, pool.name), pool.ranks)
+            found([Pod(PodId(a), a, max_inflight=limit) for a in addresses])
 
     # Actions of a test
 

@@ -111,16 +111,18 @@ def with_params(decode: bytes, answer: bytes) -> bytes:
     return msgspec.json.encode({**msgspec.json.decode(decode, type=Fields), "kv_transfer_params": params})
 
 
-def sglang_body(fields: Fields, prefill_address: str, port: int, room: int) -> bytes:
-    """What both of SGLang's pods get. A batch has a room for each prompt. `port`: 0 is the prefill pod's own."""
+def sglang_body(fields: Fields, prefill_address: str, port: int, room: int, rank: int = 0, ranks: int = 1) -> bytes:
+    """What both of SGLang's pods get. A batch has a room for each prompt. `port`: 0 is the prefill pod's own. The
+    decode pod looks for the prompt of room n on the prefill pod's rank n modulo `ranks`, so that is `rank`."""
     address = addresses.of(prefill_address)
     host, port = address.host, port or address.port
+    room += rank - room % ranks
     rooms: object = room
     prompt = fields.get("prompt", msgspec.Raw(b""))
     hosts: object = host
     ports: object = port
     if _BATCH.match(prompt):
         count = len(msgspec.json.decode(prompt, type=list[msgspec.Raw]))
-        rooms, hosts, ports = [(room + at) % ROOMS for at in range(count)], [host] * count, [port] * count
+        rooms, hosts, ports = [(room + at * ranks) % ROOMS for at in range(count)], [host] * count, [port] * count
     encode = msgspec.json.encode
     return encode({**fields, "bootstrap_host": hosts, "bootstrap_port": ports, "bootstrap_room": rooms})

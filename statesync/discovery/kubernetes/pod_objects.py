@@ -19,6 +19,7 @@ import msgspec
 from schedulers.types import Pod, PodId, Role
 from statesync.discovery.changes import INCARNATION, STATEFUL_SET
 from statesync.discovery.kubernetes.target import is_port
+from statesync.discovery.ranks import RANKS
 from statesync.discovery.source import NOT_READY, TERMINATING, PodTemplate
 from statesync.types import LEARNED
 
@@ -118,13 +119,14 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "cluster": ("turnout.dev/cluster",),
     "zone": ("turnout.dev/zone", "topology.kubernetes.io/zone"),
     "model_label": ("llm-d.ai/model", "model"),
+    RANKS: ("turnout.dev/ranks",),
 }
 """For each property its keys, each as an annotation or else as a label; the first that is present counts.
 
 `llm-d.ai/model` and the `model` of production-stack are labels for selectors and not the engine's name of the model,
 which mostly contains a `/`; they become a label of the pod and no model.
 """
-_SHOWN = ("cluster", "zone", "model_label")
+_SHOWN = ("cluster", "zone", "model_label", RANKS)
 """Properties that become labels of the pod."""
 
 _ROLES: Mapping[str, Role] = {

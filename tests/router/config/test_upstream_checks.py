@@ -196,3 +196,31 @@ def test_streams_are_resumed_from_a_state_that_replicas_share() -> None:
     ]
     pool = msgspec.structs.replace(pool, failover=Failover(resume=True))
     assert _found(pool, state="redis://localhost") == []
+
+
+NAMED = "X-Data-Parallel-Rank"
+
+
+@each_case(
+    ("fields", "key", "word"),
+    [
+        ({"ranks": -1}, "ranks", "between 0 and 256"),
+        ({"ranks": 257}, "ranks", "between 0 and 256"),
+        ({"engine": "tgi"}, "ranks", "only vLLM and SGLang"),
+        ({"kind": "http"}, "ranks", "only vLLM and SGLang"),
+        ({"kv_events": KvEvents(ranks=2)}, "kv_events.ranks", "leave this out"),
+        ({"kv_events": KvEvents(replay="tcp://{host}:65535")}, "kv_events.replay", "no port for each of 2 ranks"),
+        ({"kv_events": KvEvents()}, "kv_events.replay", "overlap"),
+        ({"upstream": PoolUpstream(headers={NAMED: "0"})}, f"upstream.headers.{NAMED}", "leave one of the two out"),
+        ({"labels": {"dp_rank": "0"}}, "labels.dp_rank", "another name"),
+    ],
+)
+def test_what_contradicts_a_pool_s_ranks_is_a_mistake(fields: dict[str, Any], key: str, word: str) -> None:
+    found = _found(Pool(**{"name": "p", "pods": ["a:1"], "ranks": 2, **fields}))
+    assert (f"pools[0].{key}", True) in [(where, word in message) for where, message, _ in found]
+
+
+def test_ranks_of_engines_that_take_the_header_are_right() -> None:
+    events = KvEvents(replay="tcp://{host}:5657")
+    for engine in ("auto", "vllm", "sglang"):
+        assert _found(Pool(name="p", pods=["a:1"], engine=engine, ranks=8, kv_events=events)) == []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from router.control.plane import describe_pod, describe_pools, describe_record, describe_state
+from router.control.plane import describe_pod, describe_pools, describe_record, describe_state, named_pods
 from router.lifecycle import Phase
 from router.settings import Pool
 from schedulers.types import Pod, PodId, PodLoad
+from statesync.discovery.ranks import ranks_of
 from statesync.store.lineage import digest
 from statesync.store.policy_record import Canary, CanaryGuard, PolicyChoice
 from statesync.store.protocol import PolicyRecord
@@ -68,3 +69,13 @@ def test_phases_are_shown_by_the_seconds_since_they_began() -> None:
     shown = describe_state(replica.plane)
     assert shown["phases"] == {"starting": 3.5, "warming": 2.5}
     assert (shown["phase"], shown["ready"]) == ("warming", False)
+
+
+def test_a_pod_s_id_without_a_rank_names_all_its_ranks() -> None:
+    view = Replica().view
+    first, second = ranks_of(Pod(PodId("a:1"), "a:1"), 2)
+    view.set_pods("ranked", [first, second])
+    assert named_pods(view, "a:1") == [first.id, second.id]
+    assert named_pods(view, "a:1@1") == [second.id]
+    assert named_pods(view, POD) == [POD]
+    assert named_pods(view, "nonesuch") == ["nonesuch"]

@@ -8,6 +8,7 @@ import pytest
 from router.lifecycle import Phase
 from schedulers.ttft import PRIOR, pace
 from schedulers.types import Pod, PodId
+from statesync.discovery.ranks import ranks_of
 from statesync.store.protocol import StoreHealth
 from tests.fakes.control_port import OTHER_POD, POD, Replica, error_of, talk_to
 
@@ -111,6 +112,22 @@ def test_a_pod_is_drained_and_undrained_by_its_id_with_a_colon_in_it() -> None:
         assert [pod.id for pod, _ in replica.view.snapshot("default").candidates] == [OTHER_POD]
         back = await client.delete(f"/admin/pods/{POD.replace(':', '%3A')}/drain")
         assert (back.status_code, back.json()["routable"]) == (200, True)
+
+    talk_to(replica, talk)
+
+
+def test_all_ranks_of_a_pod_are_drained_and_undrained_by_its_id() -> None:
+    replica = Replica()
+    ranks = ranks_of(Pod(PodId(POD), POD, frozenset({"m"})), 2)
+    replica.view.set_pods("default", [*ranks, Pod(PodId(OTHER_POD), OTHER_POD, frozenset({"m"}))])
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        assert (await client.post(f"/admin/pods/{POD}/drain")).status_code == 200
+        assert [pod.id for pod, _ in replica.view.snapshot("default").candidates] == [OTHER_POD]
+        assert (await client.delete(f"/admin/pods/{POD}@1/drain")).status_code == 200
+        assert {pod.id for pod, _ in replica.view.snapshot("default").candidates} == {f"{POD}@1", OTHER_POD}
+        assert (await client.delete(f"/admin/pods/{POD}/drain")).status_code == 200
+        assert len(replica.view.snapshot("default").candidates) == 3
 
     talk_to(replica, talk)
 

@@ -20,6 +20,7 @@ from schedulers import registry
 from schedulers.guard import Failure
 from schedulers.protocols import Scheduler
 from schedulers.types import Decision, LoadSnapshot, Pod, PodId, Rejection, RequestInfo
+from statesync.discovery.ranks import ranks_of
 from statesync.errors import NoRoutablePod, PoolSaturated
 from statesync.load.view import LoadView
 from statesync.prefix.index import BLOCK_BYTES, BLOCKS_PER_SIZE, PrefixIndex
@@ -291,3 +292,12 @@ def test_counts_of_models_are_bounded_though_clients_invent_names() -> None:
         harness.view.release(harness.place(harness.request(model=f"x{number}")).charge)
     harness.view.release(harness.place(harness.request(model="x0")).charge)
     assert harness.policy.seen[-1][0].sequence == 0, "it was counted before, and then forgotten"
+
+
+def test_the_ranks_of_a_process_belong_together() -> None:
+    harness = Harness()
+    first, second = ranks_of(Pod(A, A), 2)
+    harness.view.set_pods("main", [first, second, Pod(B, B)])
+    assert harness.dispatch.together(second.id) == {first.id, second.id}
+    assert harness.dispatch.together(B) == {B}
+    assert harness.dispatch.together(PodId("gone")) == {"gone"}

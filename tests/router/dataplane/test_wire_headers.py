@@ -11,6 +11,7 @@ from router.dataplane.http.head_cache import HeadCache
 from router.dataplane.http.header_rules import FORWARDING
 from router.dataplane.wire_headers import APART_BYTES, MAX_HEADS, PoolHeaders, WireHeaders
 from schedulers.types import Pod, PodId
+from statesync.discovery.ranks import ranks_of
 from statesync.engines.access import PoolAccess, fixed_key
 from statesync.load.pod_state import Charge
 from tests.fakes.bare_exchange import exchange, routed
@@ -199,3 +200,16 @@ def test_prepared_heads_of_pods_that_are_gone_do_not_pile_up(monkeypatch: pytest
     for at in range(100):
         headers.request(placed(), Pod(PodId("p"), f"h:{at + 1}"))
     assert len(headers._plain._pods) <= 12
+
+
+def test_a_rank_s_requests_name_it_and_a_client_s_own_header_does_not_reach_the_pod() -> None:
+    identity = WireHeaders("a", 1, accesses={"p": PoolAccess(strip=["x-data-parallel-rank"])})
+    asked = placed()
+    asked.routed.pool = "p"
+    asked.kept = [b"x-a: 1\r\nx-data-parallel-rank: 7\r\n"]
+    for rank in ranks_of(POD, 2):
+        head = b"".join(identity.request(asked, rank)).split(b"\r\n\r\n")[0].split(b"\r\n")
+        named = b"x-data-parallel-rank: " + rank.labels["dp_rank"].encode()
+        assert [line for line in head if b"rank" in line] == [named]
+        assert b"host: 10.0.0.1:8000" in head
+    assert b"rank" not in b"".join(identity.request(asked, POD)), "a pod of the pool with one rank"

@@ -174,6 +174,19 @@ def test_the_load_moves_to_the_endpoint_that_served() -> None:
         assert picker.inflight() == {}
 
 
+def test_the_proxy_gets_the_rank_and_an_endpoint_that_served_in_its_place_serves_that_rank() -> None:
+    with Rig(one_pool(ranks=2)) as rig:
+        picker = PickerRig(rig, spare=4)
+        picker.opens().sends(request_headers(CHAT), request_body(BODY)).closes()
+        stream = picker.opens().sends(request_headers(CHAT | {"x-data-parallel-rank": "7"}), request_body(BODY))
+        head, _ = stream.takes()
+        assert set_by(head.request_headers.response.header_mutation)["x-data-parallel-rank"] == "1"
+        assert destination(head) == f"{FIRST},{SECOND}", "an address once, and a retry goes to another pod"
+        stream.sends(response_headers(OK, served=SECOND))
+        assert picker.inflight() == {f"{SECOND}@1": 1}
+        stream.closes()
+
+
 def test_a_streamed_answer_is_measured_and_ends_the_load() -> None:
     with Rig() as rig:
         picker = PickerRig(rig)

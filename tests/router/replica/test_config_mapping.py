@@ -60,3 +60,9 @@ def test_deadlines_have_the_limits_of_every_pool() -> None:
     assert 0.125 in limits
     assert settings.timeouts.first_byte_s in limits
     assert len(limits) == 10
+
+
+def test_the_ranks_of_a_pool_s_pods_are_not_the_client_s_to_choose() -> None:
+    access = pool_access(Pool(name="p", ranks=2), Settings(), {})
+    assert access.strip == {b"x-data-parallel-rank"}
+    assert access.changes_requests

@@ -8,6 +8,7 @@ import pytest
 
 from router.replica.pod_updates import KEPT_LOGGED
 from schedulers.types import PodId
+from statesync.discovery.ranks import ranks_of
 from statesync.engines.health import HealthTracker, Outcome
 from statesync.engines.model_list import ModelCard
 from statesync.prefix.index import REACH
@@ -239,3 +240,18 @@ def test_all_pods_of_a_pool_that_fail_their_probes_give_their_requests_back_in_o
     pods.updates.on_health(A.id, "probe", False)
     pods.updates.on_kept(B.id, frozenset())
     assert passes == [{A.id}, {A.id, B.id}, {B.id}]
+
+
+def test_a_failure_of_one_rank_counts_for_its_process_and_a_success_for_itself() -> None:
+    pods = PodFixture()
+    (first, second), other = ranks_of(A, 2), B
+    pods.registry.on_pods("learns", [first, second, other, C])
+    ended = pods.updates.ends_of(pods.health)
+    ended(second.id, Outcome.FAILURE, pods.now)
+    assert sorted(pods.routable("learns")) == [B.id, C.id]
+    pods.health.due(pods.now + 1000)
+    ended(first.id, Outcome.OK, pods.now)
+    assert {first.id, second.id} & pods.health.unsettled == {second.id}
+    ended(other.id, Outcome.FAILURE, pods.now)
+    assert sorted(pods.routable("learns")) == [first.id, second.id, C.id]
+    ended(PodId("gone"), Outcome.FAILURE, pods.now)

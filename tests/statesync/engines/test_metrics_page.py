@@ -223,3 +223,29 @@ def test_each_engine_s_page_is_read_by_its_own_names(page: bytes, expected: Engi
 )
 def test_the_engine_is_known_by_its_page(page: bytes, engine: str) -> None:
     assert engine_of(page) == engine
+
+
+def test_a_rank_of_several_on_one_page_has_its_own_series_and_those_that_name_none() -> None:
+    page = b"""\
+vllm:num_requests_running{engine="0",model_name="m"} 6.0
+vllm:num_requests_running{engine="1",model_name="m"} 2.0
+vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.2
+vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.6
+vllm:cache_config_info{block_size="16",engine="0",num_gpu_blocks="100"} 1.0
+vllm:cache_config_info{block_size="16",engine="1",num_gpu_blocks="50"} 1.0
+vllm:prefix_cache_hits_total{engine="0"} 7
+process_start_time_seconds 5.0
+"""
+    first, second = parse(page, 0, 2), parse(page, 1, 2)
+    assert (first.running, first.kv_usage, first.kv_capacity_tokens, first.prefix_hits_tokens) == (6, 0.2, 1600, 7)
+    assert (second.running, second.kv_usage, second.kv_capacity_tokens) == (2, 0.6, 800)
+    assert (second.prefix_hits_tokens, first.started_at, second.started_at) == (None, 5.0, 5.0)
+
+
+def test_the_ranks_of_a_node_are_counted_from_its_first() -> None:
+    page = b'vllm:num_requests_running{engine="6"} 1\nvllm:num_requests_running{engine="7"} 3\n'
+    assert [parse(page, rank, 2).running for rank in range(2)] == [1, 3]
+
+
+def test_sglang_s_ranks_are_read_apart() -> None:
+    assert [(parse(SGLANG, rank, 2).running, parse(SGLANG, rank, 2).queued) for rank in range(2)] == [(5, 3), (2, 0)]

@@ -11,6 +11,7 @@ import pytest
 
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
+from statesync.discovery.ranks import ranks_of
 from statesync.engines.access import PLAIN, Accesses, PoolAccess, fixed_key
 from statesync.engines.health import HealthTracker, Outcome
 from statesync.engines.prober import Prober
@@ -390,3 +391,22 @@ def test_a_pod_that_cannot_be_connected_to_is_unhealthy_with_the_reason(caplog: 
     asyncio.run(story())
     assert "Connect call failed" in caplog.text or "refused" in caplog.text
     assert "'no address'" in caplog.text
+
+
+def test_one_probe_counts_for_all_ranks_of_a_process() -> None:
+    async def story() -> None:
+        async with engine() as a, engine() as b:
+            a.pages["/health"] = WELL
+            b.pages["/health"] = Page(503)
+            scene = Scene(Health(interval_s=1000.0, timeout_s=TIMEOUT_S))
+            scene.set_pods(*ranks_of(a.pod, 2), *ranks_of(b.pod, 2))
+            async with probing(scene), asyncio.timeout(DEADLINE_S):
+                await scene.prober.first_round()
+                assert [scene.changes.get_nowait() for _ in range(2)] == [
+                    (PodId(f"{b.pod.id}@0"), "probe", True),
+                    (PodId(f"{b.pod.id}@1"), "probe", True),
+                ]
+                assert scene.changes.empty()
+            assert (a.asked["/health"], b.asked["/health"]) == (1, 1)
+
+    asyncio.run(story())

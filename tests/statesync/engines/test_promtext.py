@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statesync.engines.promtext import first, latest, mean, newest, samples, total
+from statesync.engines.promtext import MetricSample, first, latest, mean, newest, samples, total
 from tests.fakes.each_case import each_case
 
 
@@ -24,3 +24,13 @@ def test_the_first_name_that_the_page_has_counts() -> None:
     assert first(page, ((b"new", latest),)) == 4.0
     assert first(page, ((b"new", lambda found: None), (b"old", total))) == 1.0
     assert first(page, ((b"none", total),)) is None
+
+
+def test_a_choice_of_samples_that_has_none_of_a_metric_goes_on_to_the_next() -> None:
+    page = b'\na{r="0"} 1\nb{r="1"} 2\n'
+
+    def second(found: list[MetricSample]) -> list[MetricSample]:
+        return [each for each in found if each.labels == b'r="1"']
+
+    assert first(page, [(b"a", total), (b"b", total)]) == 1
+    assert first(page, [(b"a", total), (b"b", total)], second) == 2

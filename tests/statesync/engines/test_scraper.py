@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
+from statesync.discovery.ranks import ranks_of
 from statesync.engines.access import NO_ACCESSES, Accesses, PoolAccess
 from statesync.engines.scraper import ABSENT_S, ScrapeListener, Scraper, restarted
 from statesync.settings import Scrape
@@ -513,3 +514,30 @@ def test_a_page_older_than_another_replica_s_report_is_skipped() -> None:
 )
 def test_two_reports_show_a_restart(before: EngineReport, after: EngineReport, expected: bool) -> None:
     assert restarted(before, after) is expected
+
+
+def test_one_page_is_read_for_all_ranks_of_a_process() -> None:
+    body = b'vllm:num_requests_running{engine="0"} 3\nvllm:num_requests_running{engine="1"} 5\n'
+
+    async def story() -> None:
+        async with engine() as a:
+            a.pages = {"/metrics": Page(body=body)}
+            found: dict[PodId, int | None] = {}
+            read = asyncio.Event()
+
+            def on_report(pod: PodId, report: EngineReport, age_s: float) -> None:
+                found[pod] = report.running
+                if len(found) == 2:
+                    read.set()
+
+            listener = ScrapeListener(on_report, lambda pod: None)
+            scraper = Scraper(SLOW, listener, MemoryStore())
+            set_pods(scraper, "pool", ranks_of(a.pod, 2))
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(scraper.run())
+                await asyncio.wait_for(read.wait(), DEADLINE_S)
+                running.cancel()
+            assert found == {f"{a.pod.id}@0": 3, f"{a.pod.id}@1": 5}
+            assert (a.asked["/metrics"], scraper.pods_read_here) == (1, 1)
+
+    asyncio.run(story())

@@ -12,6 +12,7 @@ import zmq
 
 from schedulers.types import Pod, PodId
 from statesync.discovery.changes import PodChange
+from statesync.discovery.ranks import ranks_of
 from statesync.kv_events import reader
 from statesync.kv_events.matching import Answered
 from statesync.kv_events.precise_index import PreciseIndex, Publisher
@@ -190,3 +191,18 @@ def run(play: Callable[[FakeKvPublisher, KvSockets], object]) -> None:
             await asyncio.wait_for(play(publisher, sockets), 60.0)  # type: ignore[arg-type]
 
     asyncio.run(bounded())
+
+
+def test_a_rank_that_is_a_target_follows_the_events_of_its_own_port() -> None:
+    index = PreciseIndex(1 << 20, 1000)
+    config = KvEventsConfig("tcp://{host}:9100", "tcp://{host}:9200", "", 1)
+    follows = KvEventReader(index, {"pool": config})
+    first, second = ranks = ranks_of(POD, 2)
+    follows.change_pods("pool", PodChange(tuple(ranks)))
+    read = [(each._endpoint, each._replay_endpoint) for each in follows.subscriptions()]
+    assert read == [
+        ("tcp://127.0.0.1:9100", "tcp://127.0.0.1:9200"),
+        ("tcp://127.0.0.1:9101", "tcp://127.0.0.1:9201"),
+    ]
+    assert {id: len(pod.publishers) for id, pod in index.publishing.items()} == {first.id: 1, second.id: 1}
+    follows.change_pods("pool", PodChange((), (first.id, second.id)))

@@ -102,3 +102,11 @@ def test_fields_that_name_the_blocks_of_others_are_taken_out() -> None:
     assert json.loads(without_own(read, body)) == {"model": "m"}
     assert list(read) == ["model"]
     assert without_own(read, body) is body
+
+
+@pytest.mark.parametrize(("rank", "room"), [(0, 40), (3, 43)])
+def test_the_room_is_one_of_the_prefill_pod_s_rank(rank: int, room: int) -> None:
+    body = json.loads(sglang_body(fields(text="a"), "h:1", 8998, 42, rank, 4))
+    assert body["bootstrap_room"] == room
+    batch = json.loads(sglang_body(fields(prompt=["a", "b", "c"]), "h:1", 8998, 42, rank, 4))
+    assert batch["bootstrap_room"] == [room, room + 4, room + 8]

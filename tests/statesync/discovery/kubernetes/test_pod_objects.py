@@ -223,3 +223,9 @@ def test_a_container_that_was_replaced_makes_another_incarnation_of_the_same_pod
 def test_an_object_that_is_not_a_pod_is_an_error() -> None:
     with pytest.raises(msgspec.DecodeError):
         decode_pod(b'{"metadata": []}')
+
+
+def test_the_ranks_that_a_pod_says_it_has_are_a_label() -> None:
+    pod = seen(pod_object("vllm-0", annotations={"turnout.dev/ranks": "8"})).pod
+    assert pod is not None
+    assert pod.labels["dp_ranks"] == "8"
