@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
@@ -22,8 +22,8 @@ from loadtests.sim.simpod.completions import completion
 from loadtests.sim.simpod.errors import NOT_FOUND, WRONG_METHOD, WRONG_TYPE, ApiError, rejected
 from loadtests.sim.simpod.faults import INSTEAD, SPOILT, Fault, FaultSwitch, Outlet
 from loadtests.sim.simpod.kv_transfer import Start, Transfers
-from loadtests.sim.simpod.metrics import Meters
-from loadtests.sim.simpod.pump import Answer, Pump
+from loadtests.sim.simpod.pump import Answer
+from loadtests.sim.simpod.ranks import EngineRank, chosen, exposition
 from loadtests.sim.simpod.response_store import Follower, Recorder, ResponseStore, complete
 from loadtests.sim.simpod.responses import write
 from loadtests.sim.simpod.script import PodSpec, Script, encode
@@ -67,17 +67,16 @@ class PodApi:
     def __init__(
         self,
         spec: PodSpec,
-        pump: Pump,
-        meters: Meters,
+        ranks: Sequence[EngineRank],
         faults: FaultSwitch,
         controls: Controls,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
         spans: Callable[[Request, Outlet], Outlet] | None = None,
         transfers: Callable[[Start], Transfers] | None = None,
     ) -> None:
-        """`new_id` gives what follows `resp_` in the id of a new response; `spans` is `EngineSpans.outlet`;
-        `transfers` are to other pods."""
-        self._spec, self._pump, self._meters, self._faults, self._controls = spec, pump, meters, faults, controls
+        """`ranks` have started. `new_id` gives what follows `resp_` in the id of a new response; `spans` is
+        `EngineSpans.outlet`; `transfers` are to other pods."""
+        self._spec, self._ranks, self._faults, self._controls = spec, ranks, faults, controls
         self._new_id = new_id
         self._spans = spans
         self.transfers = transfers(self._infer) if transfers is not None else None
@@ -142,15 +141,15 @@ class PodApi:
             return _Route(("POST",), lambda request, outlet: _whole(outlet, answer(_body(request), self._spec)))
 
         def infer(writer: Callable[[object, PodSpec], Script]) -> _Route:
-            return _Route(("POST",), lambda request, outlet: self._begin(writer, _body(request), outlet))
+            return _Route(("POST",), lambda request, outlet: self._begin(writer, request, outlet))
 
         return {path: infer(writer) for path, writer in WRITERS.items()} | {
             _RESPONSES: _Route(("POST",), self._respond),
             "/health": get(b"", lambda: b""),
             "/ping": get(b"", lambda: b"")._replace(methods=("GET", "POST")),
             "/version": get(_JSON, lambda: b'{"version":"0.32.0"}'),
-            "/load": get(_JSON, lambda: b'{"server_load":%d}' % self._pump.load),
-            "/metrics": get(_TEXT, self._meters.text),
+            "/load": get(_JSON, lambda: b'{"server_load":%d}' % self._load()),
+            "/metrics": get(_TEXT, partial(exposition, self._ranks)),
             "/v1/load_lora_adapter": _Route(("POST",), partial(self._adapt, adapters.load)),
             "/v1/unload_lora_adapter": _Route(("POST",), partial(self._adapt, adapters.unload)),
             "/v1/models": get(_JSON, lambda: openai.models(self._spec)),
@@ -178,25 +177,32 @@ class PodApi:
         place = b"http://%b%b%b" % (request.headers.get(b"host", b"localhost"), other.encode(), query)
         outlet.whole(307, b"", b"", b"location: %b\r\n" % place)
 
-    def _begin(self, writer: Callable[[object, PodSpec], Script], given: object, outlet: Outlet) -> Exchange:
+    def _load(self) -> int:
+        return sum(each.pump.load for each in self._ranks if each.pump is not None)
+
+    def _begin(self, writer: Callable[[object, PodSpec], Script], request: Request, outlet: Outlet) -> Exchange:
+        given, rank = _body(request), chosen(self._ranks, request.headers)
         script = writer(given, self._spec)
         if self.transfers is None or not isinstance(given, dict):
-            return self._infer(script, outlet)
+            return self._infer(script, outlet, rank)
         return self.transfers.begin(given, script, outlet)
 
-    def _infer(self, script: Script, outlet: Outlet) -> Answer:
+    def _infer(self, script: Script, outlet: Outlet, rank: EngineRank | None = None) -> Answer:
         self._sequence += 1
-        answer = Answer(f"{self._sequence}", script, outlet, self._pump.cancel)
-        self._pump.submit(answer)
+        rank = rank or self._ranks[0]
+        assert rank.pump is not None
+        answer = Answer(f"{self._sequence}", script, outlet, rank.pump.cancel)
+        rank.pump.submit(answer)
+        rank.requests += 1
         return answer
 
     def _respond(self, request: Request, outlet: Outlet) -> Exchange | None:
         """POST /v1/responses."""
-        body = read(ResponsesBody, _body(request))
+        body, rank = read(ResponsesBody, _body(request)), chosen(self._ranks, request.headers)
         name = f"resp_{self._new_id()}"
         written = write(body, self._spec, name, self._store.conversation(body.previous_response_id))
         if body.store is False:
-            return self._infer(written.script, outlet)
+            return self._infer(written.script, outlet, rank)
         kept = self._store.add(name, written) if body.background else None
 
         def finished(cached: int) -> None:
@@ -204,8 +210,8 @@ class PodApi:
 
         script = written.script._replace(kept=finished)
         if kept is None:
-            return self._infer(script, outlet)
-        kept.cancel = self._infer(script, Recorder(kept)).cancel
+            return self._infer(script, outlet, rank)
+        kept.cancel = self._infer(script, Recorder(kept), rank).cancel
         return Follower(kept, outlet, 0) if body.stream else _whole(outlet, encode(kept.body))
 
     def _stored(self, request: Request, outlet: Outlet, name: str) -> Exchange | None:

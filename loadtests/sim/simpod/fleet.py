@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import uvloop
 
-from loadtests.sim.engine.model import Engine
 from loadtests.sim.engine.profiles import PROFILES, EngineProfile
 from loadtests.sim.simpod.api import FaultRefused, PodApi, control
 from loadtests.sim.simpod.bodies import ChatBody
@@ -29,13 +28,11 @@ from loadtests.sim.simpod.errors import NOT_FOUND
 from loadtests.sim.simpod.faults import Fault, FaultSwitch
 from loadtests.sim.simpod.kv_transfer import MODES, Start, Transfers
 from loadtests.sim.simpod.listener import Listener
-from loadtests.sim.simpod.metrics import Meters
-from loadtests.sim.simpod.pump import Pump
+from loadtests.sim.simpod.ranks import EngineRank, totals
 from loadtests.sim.simpod.script import PodSpec, encode
 from loadtests.sim.simpod.wire import Connection, Exchange, Request
 
 if TYPE_CHECKING:
-    from loadtests.sim.simpod.kv_events import KvEventSockets
     from loadtests.sim.simpod.spans import EngineSpans
 
 DEFAULT_MODEL = "sim-model"
@@ -61,16 +58,18 @@ class SimPod:
         otlp_endpoint: str = "",
         kv_transfer: str = "",
         kv_events: tuple[str, str] | None = None,
+        ranks: int = 1,
     ) -> None:
         """`port` 0 takes a free one; `speed` divides all durations; `name` (default `sim-PORT`) is the value of
         `x-inference-pod`; `controlled` says that faults can also be switched elsewhere than on this port;
         `by_priority` is vLLM's `--scheduling-policy priority`; `otlp_endpoint` its `--otlp-traces-endpoint`;
         `kv_transfer` is one of `kv_transfer.MODES`; `kv_events` are the addresses at which KV events are published and
-        replayed."""
+        replayed; `ranks` is its `--data-parallel-size`."""
         self.profile = PROFILES[profile] if isinstance(profile, str) else profile
         if by_priority:
             self.profile = self.profile._replace(by_priority=True)
-        self.engine = Engine(self.profile)
+        self._ranks = [EngineRank(self.profile, tuple(models), time.time(), number) for number in range(ranks)]
+        self.engine = self._ranks[0].engine
         self.faults = FaultSwitch()
         self.name = name
         self._models, self._speed, self._keepalive_s = tuple(models), speed, keepalive_s
@@ -78,12 +77,9 @@ class SimPod:
         self._otlp_endpoint = otlp_endpoint
         self._kv_transfer = kv_transfer
         self._kv_events = kv_events
-        self._publisher: KvEventSockets | None = None
         self._spans: EngineSpans | None = None
         self._listener = Listener(host, port)
-        self._pump: Pump | None = None
         self._api: PodApi | None = None
-        self._meters = Meters(self.engine, self._models, time.time())
         self._reopening: asyncio.TimerHandle | None = None
 
     @property
@@ -117,19 +113,15 @@ class SimPod:
         ChatBody.model_rebuild()  # or the first request would wait for it
         self.name = self.name or f"sim-{self.port}"
         spec = PodSpec(self.name, self._models, self.profile, self._output_mean_tokens)
-        self._pump = Pump(self.engine, self._meters, self._speed)
+        for rank in self._ranks:
+            rank.start(self._speed, self._kv_events)
         if self._otlp_endpoint:
             from loadtests.sim.simpod.spans import EngineSpans
 
             self._spans = EngineSpans(self._otlp_endpoint, self.name)
-        if self._kv_events is not None:
-            from loadtests.sim.simpod.kv_events import KvEventSockets
-
-            self._publisher = KvEventSockets(*self._kv_events, block_tokens=self.profile.block_tokens)
-            self.engine.kv.watcher = self._publisher
         outlet = self._spans.outlet if self._spans is not None else None
         transfers = self._transfers if self._kv_transfer else None
-        self._api = PodApi(spec, self._pump, self._meters, self.faults, self, spans=outlet, transfers=transfers)
+        self._api = PodApi(spec, self._ranks, self.faults, self, spans=outlet, transfers=transfers)
         await self._listener.serve(sock, self._api, self.name.encode(), self._keepalive_s)
         return self.port
 
@@ -147,11 +139,8 @@ class SimPod:
         """Close the port and reset open connections, as a killed engine does. Safe to call twice."""
         self._stop_reopening()
         self._listener.close()
-        if self._pump is not None:
-            self._pump.stop()
-        if self._publisher is not None:
-            self._publisher.stop()
-            self._publisher = None
+        for rank in self._ranks:
+            rank.stop()
         if self._spans is not None:
             await asyncio.to_thread(self._spans.stop)
             self._spans = None
@@ -173,7 +162,7 @@ class SimPod:
 
     def state(self) -> dict[str, object]:
         """The body of GET /sim/state; `open_requests` counts those that are being answered, hung ones included."""
-        engine, received, pump = self.engine, self.received, self._pump
+        received = self.received
         fault, transfers = self.faults.fault, self._api.transfers if self._api is not None else None
         return {
             "pod": self.name,
@@ -182,18 +171,7 @@ class SimPod:
             "open_requests": sum(connection.serving for connection in self._listener.members),
             "requests": received.total(),
             "by_path": dict(received),
-            "running": engine.running,
-            "waiting": engine.waiting,
-            "kv_usage": engine.kv_usage,
-            "prefix_queries_tokens": engine.prefix_queries_tokens,
-            "prefix_hits_tokens": engine.prefix_hits_tokens,
-            "prompt_tokens": engine.prompt_tokens,
-            "generation_tokens": engine.generation_tokens,
-            "preemptions": engine.preemptions,
-            "steps": pump.steps if pump else 0,
-            "late_s": pump.late_s if pump else 0.0,
-            "lost_s": pump.lost_s if pump else 0.0,
-            "finished": dict(self._meters.finished),
+            **totals(self._ranks),
             "kv_sent": transfers.sent if transfers else 0,
             "kv_received": transfers.received if transfers else 0,
             "fault": fault,
@@ -248,6 +226,7 @@ async def run(
     otlp_endpoint: str = "",
     kv_transfer: str = "",
     kv_events: tuple[str, str] | None = None,
+    ranks: int = 1,
     ready: Callable[[Sequence[SimPod]], None] = lambda pods: None,
 ) -> None:
     """Run a pod on each port until cancelled; `ready` is called when all listen. OSError if a port is taken."""
@@ -265,6 +244,7 @@ async def run(
             otlp_endpoint=otlp_endpoint,
             kv_transfer=kv_transfer,
             kv_events=kv_events,
+            ranks=ranks,
         )
         for port in ports
     ]
@@ -296,8 +276,7 @@ def _announce(pods: Sequence[SimPod]) -> None:
     sys.stdout.flush()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """`turnout sim`: parse the command line and run. Returns the exit status."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="turnout sim", description="Simulated vLLM engines, several in one process.")
     parser.add_argument("--port", type=int, required=True, help="the first pod's port; the others follow")
     parser.add_argument("--count", type=int, default=1, help="number of pods")
@@ -312,13 +291,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--otlp-traces-endpoint", default="", help="URL for the engines' spans (OTLP over HTTP)")
     parser.add_argument("--kv-transfer", choices=MODES, default="", help="how prompts' blocks come from other pods")
+    parser.add_argument("--data-parallel-size", type=int, default=1, help="engines behind each port: its ranks")
     parser.add_argument("--control-port", type=int, help="switch the faults of all pods here as well")
     parser.add_argument(
         "--kv-events", nargs=2, metavar=("LIVE", "REPLAY"), help="addresses for KV events of one pod: tcp://*:5557 ..."
     )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`turnout sim`: parse the command line and run. Returns the exit status."""
+    parser = _parser()
     args = parser.parse_args(argv)
-    if args.count < 1 or not args.speed > 0:
-        parser.error("--count must be at least 1 and --speed greater than 0")
+    if min(args.count, args.data_parallel_size) < 1 or not args.speed > 0:
+        parser.error("--count and --data-parallel-size must be at least 1 and --speed greater than 0")
+    if args.kv_transfer and args.data_parallel_size > 1:
+        parser.error("--kv-transfer is of pods with one rank")
     if args.kv_events and args.count > 1:
         parser.error("--kv-events are the addresses of one pod: start a process for each")
     if args.port < 0 or max(args.port + args.count - 1, args.control_port or 0) > LAST_PORT:
@@ -337,6 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         otlp_endpoint=args.otlp_traces_endpoint,
         kv_transfer=args.kv_transfer,
         kv_events=tuple(args.kv_events) if args.kv_events else None,
+        ranks=args.data_parallel_size,
         ready=_announce,
     )
     try:

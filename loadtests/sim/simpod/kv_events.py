@@ -24,11 +24,11 @@ _HASH = (1 << 64) - 1
 
 
 class KvEventSockets:
-    """The publisher of one pod: it watches the engine's blocks."""
+    """The publisher of one pod, or of one rank of it: it watches the engine's blocks."""
 
-    def __init__(self, endpoint: str, replay: str, *, block_tokens: int) -> None:
+    def __init__(self, endpoint: str, replay: str, *, block_tokens: int, rank: int = 0) -> None:
         """Binds both addresses. Raises OSError where one is taken."""
-        self._block_tokens = block_tokens
+        self._block_tokens, self._rank = block_tokens, rank
         self._events: list[dict[str, object]] = []
         self._seq = 0
         self._buffer: deque[tuple[int, bytes]] = deque(maxlen=BUFFER)
@@ -82,7 +82,7 @@ class KvEventSockets:
     def _flush(self) -> None:
         """Publish the events of a step as one batch."""
         events, self._events, self._flushing = self._events, [], None
-        payload = msgspec.msgpack.encode([time.time(), events, 0])
+        payload = msgspec.msgpack.encode([time.time(), events, self._rank])
         self._live.send_multipart((TOPIC, self._seq.to_bytes(8, "big"), payload))
         self._buffer.append((self._seq, payload))
         self._seq += 1

@@ -108,9 +108,9 @@ class Lifetime(NamedTuple):
 class Meters:
     """A pod's counters and histograms; gauges and token counters are read from its engine at each scrape."""
 
-    def __init__(self, engine: Engine, models: tuple[str, ...], started_at: float) -> None:
+    def __init__(self, engine: Engine, models: tuple[str, ...], started_at: float, rank: int = 0) -> None:
         """`started_at`: seconds since the epoch."""
-        self._engine, self._started_at = engine, started_at
+        self._engine, self._started_at, self._rank = engine, started_at, rank
         self._model = models[0]
         self.histograms = {name: Histogram(bounds) for name, (_, bounds) in HISTOGRAMS.items()}
         self.finished = dict.fromkeys(FINISH_REASONS, 0)
@@ -151,7 +151,7 @@ class Meters:
         return "\n".join([*lines, ""]).encode()
 
     def _label(self, more: str = "") -> str:
-        return f'{{engine="0",{more}model_name="{self._model}"}}'
+        return f'{{engine="{self._rank}",{more}model_name="{self._model}"}}'
 
     def _one(self, name: str, kind: str, text: str, values: Mapping[str, float]) -> Iterator[str]:
         yield f"# HELP vllm:{name} {text}"
@@ -210,7 +210,7 @@ class Meters:
         yield "# TYPE vllm:cache_config_info gauge"
         yield (
             f'vllm:cache_config_info{{block_size="{profile.block_tokens}",cache_dtype="auto",'
-            f'enable_prefix_caching="True",engine="0",kv_cache_size_tokens="{profile.kv_tokens}",'
+            f'enable_prefix_caching="True",engine="{self._rank}",kv_cache_size_tokens="{profile.kv_tokens}",'
             f'num_gpu_blocks="{profile.kv_blocks}",prefix_caching_hash_algo="xxh3"}} 1.0'
         )
         yield "# HELP process_start_time_seconds Start time of the process since unix epoch in seconds."
