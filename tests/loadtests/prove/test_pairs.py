@@ -17,8 +17,8 @@ ABREAST = 25
 """Odd, as two replicas get the requests in turns: the second request of a session goes to the other one."""
 
 ROUNDS = 6
-"""What is found by chance differs by 3 points (standard deviation): with 3 rounds the bounds are 34 points wide each way
-where the machine is busy, with 6 about 7, of an effect of 33."""
+"""What is found by chance differs by 3 points (standard deviation): with 3 rounds the bounds are 34 points wide each
+way where the machine is busy, with 6 about 7, of an effect of 33."""
 
 
 def sessions_that_change_replicas(path: Path, requests: int = 100) -> Path:
