@@ -46,6 +46,8 @@ class PickerCall:
     def connect(self, take: Callable[[bytes], None], peer: str) -> EndWire:
         """A connection to the gateway; `take` gets what it answers."""
         edge = Edge(self, self._parts.listener, self._parts.clock)
+        if edge.reader is not None:
+            edge.reader.expect_new()  # it has the number of its stream
         return EndWire(edge, take, peer)  # type: ignore[arg-type]  # a protocol by its methods
 
     # As a RequestHandler

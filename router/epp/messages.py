@@ -35,6 +35,10 @@ MAX_CHUNK_BYTES: Final = 62_000
 MAX_KEPT_BYTES: Final = 65_536
 """Of metadata that are remembered: 16 MB of all."""
 
+MAX_NAMES: Final = 1024
+MAX_NAME_BYTES: Final = 64
+"""Names of headers that are remembered, and the longest of them."""
+
 _OVERWRITE: Final = b"\x18\x02"
 """Field 3 of a HeaderValueOption: OVERWRITE_IF_EXISTS_OR_ADD."""
 _CLEAR_ROUTE: Final = b"\x28\x01"
@@ -116,9 +120,14 @@ class ProxyRequest(NamedTuple):
 
     head: bytes
     """As HTTP/1.1, for the gateway."""
-    lines: frozenset[bytes]
-    names: frozenset[bytes]
     target: bytes
+    lines: list[bytes]
+    """Headers that the gateway reads, and may change."""
+    others: list[bytes]
+    """Headers that it passes on as they came."""
+    block: bytes
+    """Those, before the number of the stream. The gateway writes both as one piece where it drops none of them, and
+    then they are not compared one by one."""
 
 
 class BadMessage(Exception):
@@ -128,16 +137,43 @@ class BadMessage(Exception):
 def read_request(pairs: list[tuple[bytes, bytes]], stream: int, *, end: bool) -> ProxyRequest:
     """The request of the stream with this number. `end`: it has no body; else its body comes in chunks, whatever length
     it says, since Envoy alone knows where it ends. Raises BadMessage."""
-    given = dict(pairs)
+    given, lines, others = dict[bytes, bytes](), list[bytes](), list[bytes]()
+    for name, value in pairs:
+        kind = _kinds.get(name) or _kind(name)
+        if kind == _KEPT_BACK:
+            given[name] = value
+        elif kind == _OTHER:
+            others.append(name + b": " + value)
+        else:
+            lines.append(name + b": " + value)
     method, target = given.get(b":method", b""), given.get(b":path", b"")
-    lines = [name + b": " + value for name, value in pairs if name[:1] != b":" and name not in _NOT_FED]
     framing = b"content-length: 0" if end else b"transfer-encoding: chunked"
     first = b"%b %b HTTP/1.1" % (method, target)
     host = b"host: " + (given.get(b":authority") or given.get(b"host", b""))
-    head = b"\r\n".join((first, host, framing, *lines)) + MARK + b"%d\r\n\r\n" % stream
-    if head.count(b"\n") != len(lines) + 5 or not method or not target:
+    block = b"\r\n".join([b"", *others])
+    head = b"\r\n".join([first, host, framing, *lines]) + block + MARK + b"%d\r\n\r\n" % stream
+    if head.count(b"\n") != len(lines) + len(others) + 5 or not method or not target:
         raise BadMessage("these headers are no HTTP request")
-    return ProxyRequest(head, frozenset(lines), frozenset(given), target)
+    return ProxyRequest(head, target, lines, others, block)
+
+
+_KEPT_BACK: Final = 1
+_READ: Final = 2
+_OTHER: Final = 3
+_kinds: Final[dict[bytes, int]] = {}
+"""How the gateway gets headers of names that came before. A full one is emptied."""
+
+
+def _kind(name: bytes) -> int:
+    if name[:1] == b":" or name in _NOT_FED:
+        kind = _KEPT_BACK
+    else:
+        kind = _READ if name in REQUEST or name[:12] == b"x-forwarded-" or name[:10] == b"x-turnout-" else _OTHER
+    if len(name) <= MAX_NAME_BYTES:
+        if len(_kinds) >= MAX_NAMES:
+            _kinds.clear()
+        _kinds[name] = kind
+    return kind
 
 
 def chunk(piece: bytes) -> bytes:
@@ -154,7 +190,7 @@ def response_head(pairs: list[tuple[bytes, bytes]], *, end: bool, sized: bool) -
     given = dict(pairs)
     status = given.get(b":status", b"502")
     parts = [b"HTTP/1.1 %b -" % status]
-    parts += [name + b": " + value for name, value in pairs if name[:1] != b":" and name not in _NOT_FED]
+    parts += [name + b": " + value for name, value in pairs if (_kinds.get(name) or _kind(name)) != _KEPT_BACK]
     chunked = False
     if sized or end:
         length = b"0" if end else given.get(b"content-length")
@@ -227,6 +263,12 @@ def pick(
 
 
 def _changes(request: ProxyRequest, head: bytes, length: int) -> bytes:
+    given, end = request.lines, head.rfind(MARK)
+    begin = end - len(request.block)
+    if begin >= 0 and head[begin:end] == request.block:
+        head = head[:begin] + head[end:]
+    else:
+        given = given + request.others
     first, *lines = head.split(b"\r\n")
     target = first.split(b" ")[1]
     made = list[bytes]()
@@ -234,10 +276,12 @@ def _changes(request: ProxyRequest, head: bytes, length: int) -> bytes:
         made.append(_set(b"content-length", b"%d" % length))  # Envoy drops it where the body may be changed
     if target != request.target:
         made.append(_set(b":path", target))
-    made += [_set_line(line) for line in lines if line not in request.lines]
-    for name in request.names - {line.partition(b": ")[0] for line in lines}:
-        if name[:1] != b":" and name not in _ENVOYS and name[:12] != b"x-forwarded-" and REQUEST.get(name) != 0:
-            made.append(field(2, name))
+    known, now = set(given), set(lines)
+    made += [_set_line(line) for line in lines if line not in known]
+    if missing := known - now:
+        for name in {line[: line.find(b":")] for line in missing} - {line[: line.find(b":")] for line in lines}:
+            if name not in _ENVOYS and name[:12] != b"x-forwarded-" and REQUEST.get(name) != 0:
+                made.append(field(2, name))
     return b"".join(made)
 
 

@@ -149,6 +149,8 @@ def nested(numbers: tuple[int, ...], content: bytes) -> bytes:
 
 def varint(number: int) -> bytes:
     """A number, of which none here is negative."""
+    if number < 0x4000:  # a length, as a rule
+        return _ONE[number] if number < 0x80 else _ONE[number & 0x7F | 0x80] + _ONE[number >> 7]
     made = b""
     while number > 0x7F:
         made += _ONE[number & 0x7F | 0x80]

@@ -87,6 +87,10 @@ class HeadLookup(Generic[T]):
         self.missed: HeadSplit | None = None
         """After a `recall` that found nothing: the head that may be learned, if any."""
 
+    def expect_new(self) -> None:
+        """The next head was never seen: it is neither looked up nor learned."""
+        self._skipped = 1
+
     def recall(self, data: bytes) -> tuple[T, int, int] | None:
         """The parsed head that `data` begins with, the index just past it, and its Content-Length (-1: none). None when
         it is not in the cache."""

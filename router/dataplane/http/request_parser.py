@@ -109,6 +109,10 @@ class RequestParser:
         """Bytes of a body with a length that are still to come."""
         self._chunks: ChunkScanner | None = None
 
+    def expect_new(self) -> None:
+        """See `HeadLookup`."""
+        self._recall.expect_new()
+
     def feed(self, data: bytes) -> None:
         """Read further bytes of the connection. Raises GatewayError when they are not a request or exceed a limit."""
         while data:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from router.dataplane.http import request_parser
 from router.epp.call import PickerCall
 from router.errors import BadRequest
 from tests.fakes.ext_proc import BODY, CHAT, PickerRig, request_body, request_headers
@@ -28,3 +29,12 @@ def test_no_endpoint_follows_where_none_is_left() -> None:
         named = stream.takes()[0].dynamic_metadata.fields["envoy.lb"].struct_value
         assert named.fields["x-gateway-destination-endpoint"].string_value == "10.0.0.1:8000"
         stream.closes()
+
+
+def test_heads_of_streams_are_not_kept_as_each_has_the_number_of_its_own() -> None:
+    before = len(request_parser._heads)
+    with Rig() as rig:
+        stream = PickerRig(rig).opens().sends(request_headers(CHAT, end=True))
+        assert stream.takes()
+        stream.closes()
+    assert len(request_parser._heads) == before

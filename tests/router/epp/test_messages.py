@@ -31,6 +31,7 @@ from router.epp.messages import (
     with_headers,
 )
 from router.epp.wire_format import NotAMessage, field, nested, varint
+from tests.fakes.each_case import each_case
 from tests.fakes.ext_proc import (
     CHAT,
     LB,
@@ -115,6 +116,44 @@ def test_only_what_the_gateway_changed_is_changed() -> None:
         "x-request-id": "1",
     }
     assert list(mutation.remove_headers) == ["x-turnout-policy"]
+
+
+OWN = b"host: 10.0.0.1:8000\r\ncontent-length: 3\r\nx-request-id: 1\r\ncontent-type: application/json"
+PASSED = b"\r\naccept: */*\r\nx-mine: 1\r\nuser-agent: a"
+
+
+@each_case(
+    "passed, changed, removed",
+    [
+        (PASSED, {}, []),
+        (b"\r\nx-added: 2" + PASSED, {"x-added": "2"}, []),
+        (PASSED + b"\r\nx-added: 2", {"x-added": "2"}, []),
+        (PASSED.replace(b"x-mine: 1", b"x-mine: 2"), {"x-mine": "2"}, []),
+        (PASSED.replace(b"x-mine: 1\r\n", b""), {}, ["x-mine"]),
+        (b"", {}, ["accept", "user-agent", "x-mine"]),
+    ],
+)
+def test_headers_are_compared_one_by_one_where_the_gateway_did_not_pass_on_all(
+    passed: bytes, changed: dict[str, str], removed: list[str]
+) -> None:
+    given = {"content-type": "application/json", "x-turnout-pool": "p"}
+    given |= {"accept": "*/*", "x-mine": "1", "user-agent": "a"}
+    request = read_request(pairs(CHAT | given), 7, end=False)
+    head = b"POST /v1/chat/completions HTTP/1.1\r\n" + OWN + passed + b"\r\nx-endpoint-picker-stream: 7"
+    usual = {"x-gateway-destination-endpoint": "a:1", "content-length": "3", "x-request-id": "1"}
+    for each in (request, request._replace(block=b"\0\0")):
+        mutation = mutation_to(each, head, 3, "a:1")
+        assert set_by(mutation) == usual | changed
+        assert sorted(mutation.remove_headers) == [*removed, "x-turnout-pool"]
+
+
+def test_names_that_are_remembered_are_bounded() -> None:
+    known = messages._kinds
+    known.clear()
+    read_request([(b"x-%d" % at, b"") for at in range(messages.MAX_NAMES)] + pairs(CHAT), 7, end=False)
+    assert len(known) == len(CHAT)
+    read_request([*pairs(CHAT), (b"x" * 65, b"")], 7, end=False)
+    assert len(known) == len(CHAT)
 
 
 def test_a_path_that_the_gateway_changed_is_changed() -> None:

@@ -131,3 +131,14 @@ def known(head: bytes) -> HeadLookup[str]:
     recall = HeadLookup(heads)
     assert recall.recall(head) is not None
     return recall
+
+
+def test_a_head_that_is_said_to_be_new_is_not_looked_up_and_the_next_one_is() -> None:
+    heads = HeadCache[str]()
+    lookup = HeadLookup(heads)
+    found = split(HEAD % b"2")
+    assert found is not None
+    heads.learn(found.key, "known")
+    lookup.expect_new()
+    assert (lookup.recall(HEAD % b"2"), lookup.missed) == (None, None)
+    assert lookup.recall(HEAD % b"2") == ("known", len(HEAD % b"2"), 2)
