@@ -63,9 +63,9 @@ def open_observers(
         return Observers(recorder, None, None)
     # Only here: the library takes 0.2 s to import, and may not be installed.
     from router.telemetry.spans import SpanMaker
-    from router.telemetry.tracing import open_export
+    from router.telemetry.tracing import open_export, state_of
 
     about = {"service.name": SERVICE, "service.instance.id": replica, "service.version": __version__}
-    export = open_export(telemetry.otlp_endpoint, SpanMaker(about, rng, clock))
+    export = open_export(telemetry.otlp_endpoint, about, SpanMaker(state_of, rng, clock))
     tap = recorder.tap if recorder is not None else None
     return Observers(recorder, Tracer(export.take, telemetry.sample_ratio, clock, time.time, rng, view, tap), export)

@@ -1,5 +1,5 @@
-"""A request that has ended -> its OpenTelemetry spans: one tree, with names and attributes by the conventions.
-Knows no collector. Only `tracing.py` imports it, because it needs the library of `turnout[otel]`.
+"""A request that has ended -> its OpenTelemetry spans: one tree, with names and attributes by the conventions, as the
+bytes that are sent. Knows no collector and no library.
 
 HTTP and GenAI conventions; what they have no name for begins with `turnout.`. No header, query or body is recorded.
 """
@@ -7,20 +7,22 @@ HTTP and GenAI conventions; what they have no name for begins with `turnout.`. N
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
-
+from router.telemetry import span_encoding as encoding
 from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
+from router.telemetry.span_encoding import (
+    CLIENT,
+    INTERNAL,
+    SERVER,
+    CountAttribute,
+    EventName,
+    SecondsAttribute,
+    flag_attribute,
+    text_attribute,
+)
 from statesync.discovery import address as addresses
-
-Attributes = dict[str, str | int | float | bool]
-When = tuple[float, float]
-"""Start and end, on the gateway's monotonic clock."""
 
 _API: Final[Mapping[str, tuple[str, str]]] = {
     "/v1/chat/completions": ("chat", "openai"),
@@ -32,18 +34,28 @@ _API: Final[Mapping[str, tuple[str, str]]] = {
 """Path -> `gen_ai.operation.name` and `gen_ai.provider.name`: the API that the engine speaks."""
 
 _USAGE: Final = {
-    "prompt_tokens": "gen_ai.usage.input_tokens",
-    "completion_tokens": "gen_ai.usage.output_tokens",
-    "cached_tokens": "gen_ai.usage.cache_read.input_tokens",
+    "prompt_tokens": CountAttribute("gen_ai.usage.input_tokens"),
+    "completion_tokens": CountAttribute("gen_ai.usage.output_tokens"),
+    "cached_tokens": CountAttribute("gen_ai.usage.cache_read.input_tokens"),
 }
+_HIT_TOKENS: Final = CountAttribute("turnout.expected_hit_tokens")
+_CANDIDATES: Final = CountAttribute("turnout.candidates")
+_STATUS: Final = CountAttribute("http.response.status_code")
+_PORT: Final = CountAttribute("server.port")
+_RESENDS: Final = CountAttribute("http.request.resend_count")
+_EXPECTED: Final = SecondsAttribute("turnout.expected_ttft_s")
+_FIRST_CHUNK: Final = SecondsAttribute("gen_ai.response.time_to_first_chunk")
+_FIRST_BYTE: Final = EventName("first byte")
+_LAST_BYTE: Final = EventName("last byte")
+_QUEUE: Final = encoding.named("queue", INTERNAL)
+_RELAY: Final = encoding.named("relay", INTERNAL)
+
 _REFUSED: Final = 400
 _FAILED: Final = 500
 """Statuses from which on an answer is an error: for a caller, and for a server."""
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-RECORDED: Final = SpanContext(1, 1, False, _SAMPLED)
-"""Stands for the context of any sampled request."""
-_STATUSES: Final = {False: Status(StatusCode.UNSET), True: Status(StatusCode.ERROR)}
-"""By whether it failed."""
+
+MOST_KNOWN: Final = 2048
+"""Parts of spans that are kept as bytes. When they are more, all are made again."""
 
 
 def count_of(trace: RequestTrace, outcome: RequestOutcome) -> int:
@@ -52,136 +64,118 @@ def count_of(trace: RequestTrace, outcome: RequestOutcome) -> int:
 
 
 class SpanMaker:
-    """Makes spans as finished values. The SDK's tracer is made for spans that are open while code runs, at a context
-    variable, a lock and a bounded map each; these are over, and cost a tenth."""
+    """Makes spans of finished values. Most of a span is text that came before, and is kept as it is sent."""
 
     def __init__(
         self,
-        resource: Mapping[str, str],
+        state_of: Callable[[bytes], str],
         rng: Callable[[], int],
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`clock` is that of the times in a `RequestTrace`; `rng` returns 64 random bits."""
-        self._resource = _OwnResource(Resource.create(dict(resource)))
-        self._scope = InstrumentationScope("turnout", resource.get("service.version"))
+        """`state_of` reads a client's `tracestate`; `clock` is that of the times in a `RequestTrace`; `rng` returns 64
+        random bits."""
+        self._state_of = state_of
         self._rng = rng
         self._clock = clock
         self._wall_ns = wall_ns
+        self._known: dict[tuple[object, ...], bytes] = {}
 
-    def spans(self, trace: RequestTrace, outcome: RequestOutcome) -> Iterator[ReadableSpan]:
+    def spans(self, trace: RequestTrace, outcome: RequestOutcome) -> list[bytes]:
         """The request, and below it queue, decisions, attempts and relay. A decision lasts from what was before it
         to the attempt: routing, the policy and the reservation."""
-        tree = _Tree(trace, self._wall_ns() - int(self._clock() * 1e9))
-        root = tree.context(trace.span_id)
-        yield self._request(tree, root, outcome)
-        since = outcome.arrived_at
-        for number, attempt in enumerate(trace.attempts):
-            if outcome.waited and not number:
-                yield self._child(tree, root, "queue", (since, attempt.decided_at), {})
+        tree = _Tree(trace, self._state_of, self._wall_ns() - int(self._clock() * 1e9))
+        made = [self._request(tree, outcome)]
+        since, waited = outcome.arrived_at, outcome.waited
+        attempts = trace.attempts
+        for number, attempt in enumerate(attempts):
+            if waited and not number:
+                made.append(self._child(tree, _QUEUE, since, attempt.decided_at, b""))
                 since = attempt.decided_at
-            yield self._child(tree, root, "decision", (since, attempt.started_at), _decision_attributes(attempt))
-            answered = outcome if attempt is trace.attempts[-1] else None
-            attributes = _attempt_attributes(attempt, outcome, number, answered)
-            yield self._attempt(tree, root, outcome, attempt, attributes)
+            made.append(self._child(tree, self._decision(attempt), since, attempt.started_at, _expected(attempt)))
+            made.append(self._attempt(tree, attempt, outcome, number, last=attempt is attempts[-1]))
             since = attempt.ended_at
-        if outcome.waited and not trace.attempts:
-            yield self._child(tree, root, "queue", (since, outcome.ended_at), {})
+        if waited and not attempts:
+            made.append(self._child(tree, _QUEUE, since, outcome.ended_at, b""))
         if outcome.first_at:
-            when = (outcome.first_at, outcome.last_at)
-            yield self._child(tree, root, "relay", when, {}, ("first byte", "last byte"))
+            first_at, last_at = outcome.first_at, outcome.last_at
+            events = _FIRST_BYTE.at(tree.ns(first_at)) + _LAST_BYTE.at(tree.ns(last_at))
+            made.append(self._child(tree, _RELAY, first_at, last_at, events))
+        return made
 
-    def _request(self, tree: _Tree, root: SpanContext, outcome: RequestOutcome) -> ReadableSpan:
-        name = f"{outcome.method} {outcome.path}" if outcome.known_path else outcome.method
+    def _request(self, tree: _Tree, outcome: RequestOutcome) -> bytes:
+        key = ("request", *outcome[:8])
+        about = self._known.get(key) or self._keep(key, _about_request(outcome))
         parent_id = tree.trace.parent_id
-        parent = tree.context(parent_id, remote=True) if parent_id else None
-        return ReadableSpan(
-            name,
-            root,
-            parent,
-            self._resource,
-            _request_attributes(outcome),
-            kind=SpanKind.SERVER,
-            status=_STATUSES[outcome.status >= _FAILED],
-            start_time=tree.ns(outcome.arrived_at),
-            end_time=tree.ns(outcome.ended_at),
-            instrumentation_scope=self._scope,
-        )
+        parent = encoding.below(parent_id) if parent_id else b""
+        flags = encoding.REMOTE_PARENT if parent_id else encoding.LOCAL_PARENT
+        when = encoding.times(tree.ns(outcome.arrived_at), tree.ns(outcome.ended_at))
+        return encoding.span([tree.begin, tree.root, tree.state, parent, about, when, flags])
+
+    def _decision(self, attempt: AttemptTrace) -> bytes:
+        key = ("decision", attempt.policy, attempt.pod)
+        return self._known.get(key) or self._keep(key, _about_decision(attempt))
 
     def _attempt(
-        self, tree: _Tree, root: SpanContext, outcome: RequestOutcome, attempt: AttemptTrace, attributes: Attributes
-    ) -> ReadableSpan:
-        operation = _API[outcome.path][0] if outcome.path in _API else outcome.method
-        return ReadableSpan(
-            f"{operation} {attempt.model}".rstrip(),
-            tree.context(attempt.span_id),
-            root,
-            self._resource,
-            attributes,
-            kind=SpanKind.CLIENT,
-            status=_STATUSES["error.type" in attributes],
-            start_time=tree.ns(attempt.started_at),
-            end_time=tree.ns(attempt.ended_at),
-            instrumentation_scope=self._scope,
+        self, tree: _Tree, attempt: AttemptTrace, outcome: RequestOutcome, number: int, *, last: bool
+    ) -> bytes:
+        """`last`: if this attempt has an answer, it is the client's."""
+        answered = last and attempt.status > 0
+        key = (
+            *("attempt", attempt.address, attempt.pod, attempt.pool, attempt.model, attempt.status, attempt.error),
+            *(number, outcome.method, outcome.path, answered, outcome.stream),
         )
+        about = self._known.get(key) or self._keep(key, _about_attempt(attempt, outcome, number, answered=answered))
+        when = encoding.times(tree.ns(attempt.started_at), tree.ns(attempt.ended_at))
+        parts = [tree.begin, encoding.id_bytes(attempt.span_id), tree.state, tree.below, about, when]
+        if answered:
+            for name, count in outcome.tokens.items():
+                parts.append(_USAGE[name].of(count))
+            if outcome.first_at:
+                parts.append(_FIRST_CHUNK.of(outcome.first_at - attempt.started_at))
+        parts.append(encoding.LOCAL_PARENT)
+        return encoding.span(parts)
 
-    def _child(
-        self,
-        tree: _Tree,
-        root: SpanContext,
-        name: str,
-        when: When,
-        attributes: Attributes,
-        events: Sequence[str] = (),
-    ) -> ReadableSpan:
-        start, end = map(tree.ns, when)
-        return ReadableSpan(
-            name,
-            tree.context(self._rng() or 1),
-            root,
-            self._resource,
-            attributes,
-            [Event(each, timestamp=at) for each, at in zip(events, (start, end), strict=False)],
-            start_time=start,
-            end_time=max(start, end),
-            instrumentation_scope=self._scope,
-        )
+    def _child(self, tree: _Tree, about: bytes, start: float, end: float, more: bytes) -> bytes:
+        start_ns, end_ns = tree.ns(start), tree.ns(end)
+        when = encoding.times(start_ns, max(start_ns, end_ns))
+        own_id = encoding.id_bytes(self._rng() or 1)
+        return encoding.span([tree.begin, own_id, tree.state, tree.below, about, when, more, encoding.LOCAL_PARENT])
 
-
-class _OwnResource(Resource):
-    """The resource of every span. The SDK's own writes itself as JSON to be hashed, for each span that is sent, which
-    is a quarter of the export."""
-
-    def __init__(self, resource: Resource) -> None:
-        super().__init__(dict(resource.attributes), resource.schema_url)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
-    def __hash__(self) -> int:
-        return id(self)
+    def _keep(self, key: tuple[object, ...], made: bytes) -> bytes:
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[key] = made
+        return made
 
 
 class _Tree:
     """What the spans of one request have in common."""
 
-    def __init__(self, trace: RequestTrace, offset_ns: int) -> None:
+    __slots__ = ("_offset_ns", "begin", "below", "root", "state", "trace")
+
+    def __init__(self, trace: RequestTrace, state_of: Callable[[bytes], str], offset_ns: int) -> None:
         """`offset_ns` is Unix time less the gateway's clock."""
         self.trace = trace
         self._offset_ns = offset_ns
-        self._state = TraceState.from_header([trace.state.decode("latin-1")]) if trace.state else None
-
-    def context(self, span_id: int, *, remote: bool = False) -> SpanContext:
-        return SpanContext(self.trace.trace_id, span_id, remote, _SAMPLED, self._state)
+        state = state_of(trace.state) if trace.state else ""
+        self.state = encoding.field(3, state.encode()) if state else b""
+        self.begin = encoding.begin(trace.trace_id)
+        self.root = encoding.id_bytes(trace.span_id)
+        self.below = encoding.below(trace.span_id)
 
     def ns(self, moment: float) -> int:
         return int(moment * 1e9) + self._offset_ns
 
 
-def _request_attributes(outcome: RequestOutcome) -> Attributes:
-    given: Attributes = {
+def _texts(given: Mapping[str, str]) -> bytes:
+    return b"".join([text_attribute(name, value) for name, value in given.items() if value])
+
+
+def _about_request(outcome: RequestOutcome) -> bytes:
+    name = f"{outcome.method} {outcome.path}" if outcome.known_path else outcome.method
+    given = {
         "http.request.method": outcome.method,
-        "http.response.status_code": outcome.status,
         "http.route": outcome.path if outcome.known_path else "",
         "url.path": outcome.path,
         "error.type": outcome.error,
@@ -189,55 +183,47 @@ def _request_attributes(outcome: RequestOutcome) -> Attributes:
         "turnout.pool": outcome.pool,
         "turnout.tenant": outcome.tenant,
     }
-    return {name: value for name, value in given.items() if value}
+    status = _STATUS.of(outcome.status) if outcome.status else b""
+    return encoding.named(name, SERVER, failed=outcome.status >= _FAILED) + _texts(given) + status
 
 
-def _decision_attributes(attempt: AttemptTrace) -> Attributes:
-    given: Attributes = {
-        "turnout.policy": attempt.policy,
-        "turnout.pod": attempt.pod,
-        "turnout.expected_hit_tokens": attempt.hit_tokens,
-    }
+def _about_decision(attempt: AttemptTrace) -> bytes:
+    given = {"turnout.policy": attempt.policy, "turnout.pod": attempt.pod}
+    return encoding.named("decision", INTERNAL) + _texts(given)
+
+
+def _expected(attempt: AttemptTrace) -> bytes:
+    parts = [_HIT_TOKENS.of(attempt.hit_tokens)]
     if attempt.candidates:
-        given["turnout.candidates"] = attempt.candidates
+        parts.append(_CANDIDATES.of(attempt.candidates))
     if attempt.expected_s:
-        given["turnout.expected_ttft_s"] = attempt.expected_s
-    return given
+        parts.append(_EXPECTED.of(attempt.expected_s))
+    return b"".join(parts)
 
 
-def _attempt_attributes(
-    attempt: AttemptTrace, outcome: RequestOutcome, number: int, answered: RequestOutcome | None
-) -> Attributes:
-    """`answered` is the outcome where this attempt's answer is the client's."""
-    model = attempt.model
-    given = _server(attempt.address)
-    if outcome.path in _API:
-        given["gen_ai.operation.name"], given["gen_ai.provider.name"] = _API[outcome.path]
-    if model:
-        given["gen_ai.request.model"] = model
+def _about_attempt(attempt: AttemptTrace, outcome: RequestOutcome, number: int, *, answered: bool) -> bytes:
+    model, status = attempt.model, attempt.status
+    operation, provider = _API.get(outcome.path, (outcome.method, ""))
+    error = attempt.error or (str(status) if status >= _REFUSED else "")
+    where = addresses.of(attempt.address)
+    given = {
+        "server.address": where.socket or where.host,
+        "gen_ai.operation.name": operation if provider else "",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": model,
+        "error.type": error,
+        # As the pods call it; the body is not read.
+        "gen_ai.response.model": model if answered and status < _REFUSED else "",
+        "turnout.pod": attempt.pod,
+        "turnout.pool": attempt.pool,
+    }
+    parts = [encoding.named(f"{operation} {model}".rstrip(), CLIENT, failed=bool(error)), _texts(given)]
+    if not where.socket:
+        parts.append(_PORT.of(where.port))
     if number:
-        given["http.request.resend_count"] = number
-    if attempt.status:
-        given["http.response.status_code"] = attempt.status
-    if error := attempt.error or (str(attempt.status) if attempt.status >= _REFUSED else ""):
-        given["error.type"] = error
-    if answered is not None and attempt.status:
-        given |= _answer_attributes(attempt, answered, model)
-    return given | {"turnout.pod": attempt.pod, "turnout.pool": attempt.pool}
-
-
-def _answer_attributes(attempt: AttemptTrace, outcome: RequestOutcome, model: str) -> Attributes:
-    given: Attributes = {"gen_ai.request.stream": outcome.stream}
-    if model and attempt.status < _REFUSED:
-        given["gen_ai.response.model"] = model  # as its pods call it; the body is not read
-    given |= {_USAGE[name]: count for name, count in outcome.tokens.items()}
-    if outcome.first_at:
-        given["gen_ai.response.time_to_first_chunk"] = outcome.first_at - attempt.started_at
-    return given
-
-
-def _server(address: str) -> Attributes:
-    where = addresses.of(address)
-    return (
-        {"server.address": where.socket} if where.socket else {"server.address": where.host, "server.port": where.port}
-    )
+        parts.append(_RESENDS.of(number))
+    if status:
+        parts.append(_STATUS.of(status))
+    if answered:
+        parts.append(flag_attribute("gen_ai.request.stream", value=outcome.stream))
+    return b"".join(parts)

@@ -12,27 +12,34 @@ import gzip
 import logging
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import requests
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 from router.telemetry.request_trace import RequestOutcome, RequestTrace
-from router.telemetry.span_encoding import SpanEncoder
-from router.telemetry.spans import RECORDED, SpanMaker, count_of
+from router.telemetry.span_encoding import field
+from router.telemetry.spans import SpanMaker, count_of
 
 TRACES_PATH: Final = "/v1/traces"
 MAX_QUEUED: Final = 8192
 """Spans that wait for the collector; those of further requests are lost."""
-BATCH: Final = 128
+BATCH: Final = 512
 """Requests whose spans are sent at a time: once so many wait, or after five seconds."""
 EXPORT_TIMEOUT_S: Final = 5.0
 """For one batch, its retries included."""
 FLUSH_S: Final = 3.0
 """What a drain waits for the collector."""
+
+RECORDED: Final = SpanContext(1, 1, False, TraceFlags(TraceFlags.SAMPLED))
+"""Stands for the context of any sampled request."""
 
 _log = logging.getLogger("turnout.traces")
 
@@ -51,19 +58,25 @@ class EncodedSession(requests.Session):
 
 
 class EncodedExporter(SpanExporter):
-    """The SDK's way to the collector, with its headers, certificates, compression and retries, for spans that
-    `SpanEncoder` encodes: the SDK is given none, and its session sends them."""
+    """The SDK's way to the collector, with its headers, certificates, compression and retries, for spans that a
+    `SpanMaker` made: the SDK is given none, and its session sends them."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._encoder = SpanEncoder()
+    def __init__(self, endpoint: str, about: Mapping[str, str]) -> None:
+        """`about`: the resource's attributes; those of `OTEL_RESOURCE_ATTRIBUTES` are added."""
+        scope = InstrumentationScope("turnout", about.get("service.version"))
+        anything = ReadableSpan("", RECORDED, resource=Resource.create(dict(about)), instrumentation_scope=scope)
+        (message,) = encode_spans([anything]).resource_spans
+        self._resource = field(1, message.resource.SerializeToString())
+        self._scope = field(1, message.scope_spans[0].scope.SerializeToString())
         self._session = EncodedSession()
         self._exporter: SpanExporter = OTLPSpanExporter(
             endpoint=endpoint, timeout=EXPORT_TIMEOUT_S, session=self._session
         )
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send a batch."""
-        self._session.body = self._encoder.encode(spans)
+        """Send a batch of spans as bytes."""
+        scoped = b"".join([self._scope, *cast(Sequence[bytes], spans)])
+        self._session.body = field(1, self._resource + field(2, scoped))
         return self._exporter.export(())
 
     def shutdown(self) -> None:
@@ -97,16 +110,16 @@ class CountingExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export a batch of `EndedRequest`."""
-        made, result = list[ReadableSpan](), SpanExportResult.FAILURE
+        made, result = list[bytes](), SpanExportResult.FAILURE
         batch = cast(Sequence[EndedRequest], spans)
         for ended in batch:
             try:
-                made += list(self._maker.spans(ended.trace, ended.outcome))
+                made += self._maker.spans(ended.trace, ended.outcome)
             except Exception:  # noqa: BLE001  a defect costs the spans of one request
                 _log.exception("the trace of a request was lost", extra={"trace_id": ended.trace.name})
         try:
             if made:
-                result = self._exporter.export(made)
+                result = self._exporter.export(cast(Sequence[ReadableSpan], made))
         finally:
             done = len(made) if result is SpanExportResult.SUCCESS else 0
             self.exported += done
@@ -154,8 +167,13 @@ class TraceExport:
             self._exporter.shutdown()
 
 
-def open_export(endpoint: str, maker: SpanMaker) -> TraceExport:
+def open_export(endpoint: str, about: Mapping[str, str], maker: SpanMaker) -> TraceExport:
     """An export to the collector at this base URL. The SDK reads `OTEL_EXPORTER_OTLP_HEADERS` and its like."""
     url = endpoint.rstrip("/")
     full = url if url.endswith(TRACES_PATH) else url + TRACES_PATH
-    return TraceExport(EncodedExporter(full), maker)
+    return TraceExport(EncodedExporter(full, about), maker)
+
+
+def state_of(header: bytes) -> str:
+    """What counts of a `tracestate`: empty for a malformed one."""
+    return TraceState.from_header([header.decode("latin-1")]).to_header()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from itertools import count
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanKind, StatusCode
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
+from router.telemetry import spans as spans_module
 from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
-from router.telemetry.spans import SpanMaker
+from router.telemetry.spans import SpanMaker, count_of
+from router.telemetry.tracing import state_of
 
 WALL_NS = 1_700_000_000_000_000_000
 OUTCOME = RequestOutcome(
@@ -20,8 +22,7 @@ OUTCOME = RequestOutcome(
 
 def maker() -> SpanMaker:
     ids = count(100)
-    about = {"service.name": "turnout", "service.instance.id": "r1", "service.version": "1"}
-    return SpanMaker(about, lambda: next(ids), lambda: 20.0, lambda: WALL_NS)
+    return SpanMaker(state_of, lambda: next(ids), lambda: 20.0, lambda: WALL_NS)
 
 
 def trace(*attempts: AttemptTrace, parent: int = 0) -> RequestTrace:
@@ -39,34 +40,45 @@ def attempt(span_id: int, status: int = 200, error: str = "", address: str = "10
     return made
 
 
-def spans(of: RequestTrace, outcome: RequestOutcome = OUTCOME) -> dict[str, ReadableSpan]:
-    made = list(maker().spans(of, outcome))
+def read(of: RequestTrace, outcome: RequestOutcome = OUTCOME, by: SpanMaker | None = None) -> list[Span]:
+    """The spans as a collector reads them."""
+    made = (by or maker()).spans(of, outcome)
+    assert len(made) == count_of(of, outcome)
+    return list(ScopeSpans.FromString(b"".join(made)).spans)
+
+
+def spans(of: RequestTrace, outcome: RequestOutcome = OUTCOME) -> dict[str, Span]:
+    made = read(of, outcome)
     named = {span.name: span for span in made}
     assert len(named) == len(made)
     return named
 
 
-def attributes(span: ReadableSpan) -> dict[str, Any]:
-    return dict(span.attributes or {})
+def attributes(span: Span) -> dict[str, Any]:
+    found = {each.key: getattr(each.value, str(each.value.WhichOneof("value"))) for each in span.attributes}
+    assert len(found) == len(span.attributes)
+    return found
 
 
-def seconds(span: ReadableSpan) -> tuple[float, float]:
+def seconds(span: Span) -> tuple[float, float]:
     """Start and end, on the clock of the request."""
-    assert span.start_time is not None
-    assert span.end_time is not None
-    return (span.start_time - WALL_NS) / 1e9 + 20.0, (span.end_time - WALL_NS) / 1e9 + 20.0
+    return (span.start_time_unix_nano - WALL_NS) / 1e9 + 20.0, (span.end_time_unix_nano - WALL_NS) / 1e9 + 20.0
+
+
+def number(of: bytes) -> int:
+    return int.from_bytes(of, "big")
 
 
 def test_all_are_below_the_request_which_is_below_the_client() -> None:
     made = spans(trace(attempt(2), parent=9), OUTCOME._replace(waited=True))
     assert list(made) == ["POST /v1/chat/completions", "queue", "decision", "chat true-name", "relay"]
     root, *below = made.values()
-    assert root.kind is SpanKind.SERVER
-    assert root.parent is not None
-    assert (root.parent.span_id, root.parent.is_remote) == (9, True)
-    assert {span.parent.span_id for span in below if span.parent} == {1}
-    assert {span.context.trace_id for span in made.values() if span.context} == {0xABC}
-    assert len({span.context.span_id for span in made.values() if span.context}) == 5
+    assert root.kind == Span.SPAN_KIND_SERVER
+    assert (number(root.parent_span_id), root.flags) == (9, 0x300), "the parent is in another process"
+    assert {(number(span.parent_span_id), span.flags) for span in below} == {(1, 0x100)}
+    assert {number(span.trace_id) for span in made.values()} == {0xABC}
+    assert {len(span.trace_id) for span in made.values()} == {16}
+    assert len({span.span_id for span in made.values()}) == 5
     assert attributes(root)["turnout.tenant"] == "search"
 
 
@@ -74,8 +86,8 @@ def test_a_trace_that_begins_here_has_a_root_without_a_parent_and_no_span_for_wh
     made = spans(trace(), OUTCOME._replace(first_at=0.0, status=503, error="overloaded"))
     assert list(made) == ["POST /v1/chat/completions"]
     (root,) = made.values()
-    assert root.parent is None
-    assert (root.status.status_code, attributes(root)["error.type"]) == (StatusCode.ERROR, "overloaded")
+    assert (root.parent_span_id, root.flags) == (b"", 0x100)
+    assert (root.status.code, attributes(root)["error.type"]) == (Status.STATUS_CODE_ERROR, "overloaded")
 
 
 def test_the_times_are_those_of_the_request() -> None:
@@ -88,14 +100,14 @@ def test_the_times_are_those_of_the_request() -> None:
         "relay": (12.0, 13.0),
     }
     first, last = made["relay"].events
-    assert (first.name, first.timestamp) == ("first byte", made["relay"].start_time)
-    assert (last.name, last.timestamp) == ("last byte", made["relay"].end_time)
+    assert (first.name, first.time_unix_nano) == ("first byte", made["relay"].start_time_unix_nano)
+    assert (last.name, last.time_unix_nano) == ("last byte", made["relay"].end_time_unix_nano)
 
 
 def test_an_attempt_has_the_attributes_of_the_conventions() -> None:
     tokens = {"prompt_tokens": 9, "completion_tokens": 3, "cached_tokens": 4}
     made = spans(trace(attempt(2)), OUTCOME._replace(tokens=tokens))["chat true-name"]
-    assert made.kind is SpanKind.CLIENT
+    assert made.kind == Span.SPAN_KIND_CLIENT
     assert attributes(made) == {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
@@ -116,11 +128,11 @@ def test_an_attempt_has_the_attributes_of_the_conventions() -> None:
 
 def test_attempts_that_failed_say_why_and_only_the_last_one_has_the_answer() -> None:
     tried = trace(attempt(2, 0, "connect_failed"), attempt(3, 503), attempt(4, address="unix:/run/a.sock"))
-    _, _, refused, _, busy, _, answered, _ = maker().spans(tried, OUTCOME._replace(tokens={"prompt_tokens": 9}))
+    _, _, refused, _, busy, _, answered, _ = read(tried, OUTCOME._replace(tokens={"prompt_tokens": 9}))
     assert attributes(refused)["error.type"] == "connect_failed"
     assert attributes(busy)["error.type"] == "503"
-    assert [span.status.status_code for span in (refused, busy)] == [StatusCode.ERROR] * 2
-    assert answered.status.status_code is StatusCode.UNSET
+    assert [span.status.code for span in (refused, busy)] == [Status.STATUS_CODE_ERROR] * 2
+    assert answered.status.code == Status.STATUS_CODE_UNSET
     assert [attributes(span).get("http.request.resend_count") for span in (refused, busy, answered)] == [None, 1, 2]
     assert [attributes(span).get("gen_ai.usage.input_tokens") for span in (refused, busy, answered)] == [None, None, 9]
     assert attributes(answered)["server.address"] == "/run/a.sock"
@@ -138,16 +150,39 @@ def test_a_decision_says_what_was_expected() -> None:
 
 def test_an_unknown_path_is_no_part_of_a_name() -> None:
     other = OUTCOME._replace(path="/v1/responses/resp_1", known_path=False, method="GET")
-    root, _, call, _ = maker().spans(trace(attempt(2)), other)
+    root, _, call, _ = read(trace(attempt(2)), other)
     assert (root.name, attributes(root)["url.path"]) == ("GET", "/v1/responses/resp_1")
     assert call.name == "GET true-name"
     assert "http.route" not in attributes(root)
 
 
 def test_the_state_of_the_trace_is_kept_and_a_bad_one_ignored() -> None:
-    for state, expected in ((b"vendor=1,other=2", {"vendor": "1", "other": "2"}), (b"===", {})):
+    for state, expected in ((b"vendor=1,other=2", "vendor=1,other=2"), (b"===", "")):
         given = trace()
         given.state = state
-        (root,) = maker().spans(given, OUTCOME._replace(first_at=0.0))
-        assert root.context is not None
-        assert dict(root.context.trace_state) == expected
+        (root,) = read(given, OUTCOME._replace(first_at=0.0))
+        assert root.trace_state == expected
+
+
+def test_requests_that_differ_in_one_thing_share_no_more_than_the_rest() -> None:
+    """Parts of spans are kept: each one is what a new maker makes of it."""
+    one = maker()
+    outcomes = [
+        *(OUTCOME, OUTCOME._replace(status=503, error="overloaded"), OUTCOME._replace(tenant="other")),
+        *(OUTCOME._replace(stream=False), OUTCOME._replace(model="m"), OUTCOME._replace(path="/x", known_path=False)),
+    ]
+    attempts = [attempt(2), attempt(2, 503), attempt(2, 0, "timeout"), attempt(2, address="10.0.0.2:8000")]
+    for outcome in outcomes * 2:
+        for tried in attempts:
+            of = trace(tried, attempt(3))
+            fresh = [(span.name, attributes(span), span.status.code) for span in read(of, outcome)]
+            assert [(span.name, attributes(span), span.status.code) for span in read(of, outcome, one)] == fresh
+
+
+def test_the_parts_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spans_module, "MOST_KNOWN", 8)
+    one = maker()
+    for each in range(20):
+        other = OUTCOME._replace(path=f"/{each}", known_path=False)
+        assert attributes(read(trace(attempt(2)), other, one)[0])["url.path"] == f"/{each}"
+    assert len(one._known) <= 8

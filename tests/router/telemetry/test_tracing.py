@@ -14,8 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from router.telemetry import tracing
 from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
-from router.telemetry.spans import SpanMaker
-from router.telemetry.tracing import CountingExporter, EndedRequest, TraceExport, open_export
+from router.telemetry.tracing import CountingExporter, EndedRequest, TraceExport
 from tests.fakes.otlp_receiver import otlp_receiver
 from tests.fakes.waiting import DEADLINE_S, wait_for
 from tests.router.telemetry.test_spans import OUTCOME, attempt, maker, trace
@@ -25,6 +24,11 @@ from tests.router.telemetry.test_spans import OUTCOME, attempt, maker, trace
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A close waits for as long as a busy machine lets the SDK's thread stand still."""
     monkeypatch.setattr(tracing, "FLUSH_S", DEADLINE_S)
+
+
+def open_export(url: str) -> TraceExport:
+    about = {"service.name": "turnout", "service.instance.id": "r1", "service.version": "1"}
+    return tracing.open_export(url, about, maker())
 
 
 class HeldExporter(SpanExporter):
@@ -43,7 +47,7 @@ class HeldExporter(SpanExporter):
 
 def sent(url: str) -> tuple[int, ...]:
     """Send the spans of one request, then close; returns the counts."""
-    export = open_export(url, maker())
+    export = open_export(url)
     export.take(trace(attempt(2), parent=9), OUTCOME)
     asyncio.run(export.aclose())
     return tuple(export.counts().values())
@@ -88,7 +92,7 @@ def test_what_a_collector_refuses_is_lost_and_counted() -> None:
 
 def test_a_queue_that_is_full_takes_no_part_of_a_tree() -> None:
     held = HeldExporter()
-    export = TraceExport(held, SpanMaker({"service.name": "turnout"}, lambda: 5), most_queued=9)
+    export = TraceExport(held, maker(), most_queued=9)
     for _ in range(4):
         export.take(trace(attempt(2)), OUTCOME)
     assert export.counts() == {"exported": 0, "failed": 0, "dropped": 8}
@@ -101,7 +105,7 @@ def test_a_silent_collector_holds_a_drain_for_a_bounded_time(monkeypatch: pytest
     monkeypatch.setattr(tracing, "FLUSH_S", 0.5)
     with otlp_receiver() as receiver:
         receiver.open.clear()
-        export = open_export(receiver.url, maker())
+        export = open_export(receiver.url)
         export.take(trace(attempt(2)), OUTCOME)
         asyncio.run(export.aclose())  # returns although the answer never comes
         wait_for("the batch was sent", lambda: receiver.asked > 0)
@@ -111,7 +115,7 @@ def test_a_silent_collector_holds_a_drain_for_a_bounded_time(monkeypatch: pytest
 def test_a_request_that_ended_at_once_is_a_span_without_children() -> None:
     outcome = RequestOutcome("GET", "/x", False, "", "", "", 404, "unknown_path", False, 1.0, 1.0, False, 0.0, 0.0, {})
     with otlp_receiver() as receiver:
-        export = open_export(receiver.url, maker())
+        export = open_export(receiver.url)
         ended = RequestTrace(7, 0, 1)
         ended.span_id = 8
         ended.attempts = list[AttemptTrace]()
