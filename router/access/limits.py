@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from router.access.limit_lines import LimitLines
 from router.access.rate_share import RateShare
 from router.access.slot_share import SlotShare
 from router.access.tenants import EVERYTHING, Tenant
@@ -32,7 +33,7 @@ Share = RateShare | SlotShare
 class LimitSet:
     """The limits that apply to the requests of one tenant, key and model, as this replica's shares of them."""
 
-    __slots__ = ("answer_tokens", "requests", "slots", "tenant", "tokens")
+    __slots__ = ("answer_tokens", "request_lines", "requests", "slots", "tenant", "token_lines", "tokens")
 
     def __init__(self, tenant: str) -> None:
         self.tenant = tenant
@@ -41,6 +42,8 @@ class LimitSet:
         self.slots: list[SlotShare] = []
         self.answer_tokens = float(ANSWER_TOKENS)
         """Mean tokens of an answer."""
+        self.request_lines = LimitLines(b"requests")
+        self.token_lines = LimitLines(b"tokens")
 
 
 class LimitCharge:

@@ -224,7 +224,7 @@ class Attempts:
         if head.status != 200 or identity.rewrites:
             kept = identity.pods_headers(exchange, relay.placement.pod, head)
         if self._limits is not None and (lines := self._limits.lines(exchange)):
-            return [*without_limits(kept), *own, lines]
+            return [*(without_limits(kept) if head.limited else kept), *own, lines]
         return [*kept, *own]
 
     def first_byte(self, relay: Relay, now: float) -> None:

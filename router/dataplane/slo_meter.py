@@ -115,13 +115,12 @@ def events_in(piece: bytes) -> int:
     """How many events begin in a piece of a stream. Nearly all pieces are one event, in a chunk or not: their line ends
     are in the first and the last few bytes, and the rest need not be searched for more."""
     # Compiled, a slice that ends before it begins raises: a short piece has none.
-    if len(piece) > _BEFORE + _AFTER and _LINE_END in piece[_BEFORE:-_AFTER]:
-        return piece.count(b"data:")
+    if len(piece) > _BEFORE + _AFTER:
+        if _LINE_END in piece[_BEFORE:-_AFTER]:
+            return piece.count(b"data:")
+        at = 4 if piece[4] == _LINE_END else 3  # the usual chunks, whose length has two or three digits
+        if piece[at] == _LINE_END and piece[at + 1 : at + 6] == b"data:":
+            return 1
     if piece.startswith(b"data:"):
         return 1
-    at, end = 0, min(len(piece), _BEFORE)
-    while at < end and piece[at] != _LINE_END:
-        at += 1
-    if piece[at + 1 : at + 6] == b"data:":
-        return 1
-    return piece.count(b"\ndata:", 0, _BEFORE + 6)  # it may begin with the line ends of the piece before
+    return piece.count(b"\ndata:", 0, _BEFORE + 6)  # a longer length, or the line ends of the piece before

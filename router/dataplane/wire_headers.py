@@ -129,7 +129,7 @@ class WireHeaders:
         self._prefix = b"%012x" % (seed & 0xFFFFFFFFFFFF)
         self._count = 0
         self._key = key
-        self._ids = b""
+        self._ids: list[bytes] = []
         """Ids that were made and not given yet."""
         self._by_placement: dict[tuple[str, str, int, str, str], bytes] = {}
         self._plain = PoolHeaders(PLAIN)
@@ -149,9 +149,9 @@ class WireHeaders:
         """A new id that does not show its number; one digest makes eight."""
         if not self._ids:
             self._count += 1
-            self._ids = blake2b(b"%d" % self._count, key=self._key).hexdigest().encode()
-        made, self._ids = self._ids[:_ID_DIGITS], self._ids[_ID_DIGITS:]
-        return self._prefix + made
+            digits = blake2b(b"%d" % self._count, key=self._key).hexdigest().encode()
+            self._ids = [self._prefix + digits[at : at + _ID_DIGITS] for at in range(0, len(digits), _ID_DIGITS)]
+        return self._ids.pop()
 
     def request(self, exchange: Exchange, pod: Pod) -> list[bytes]:
         """The request as the pod gets it: the client's headers as they came, without those that end here. A large body

@@ -48,6 +48,8 @@ class ResponseHead(NamedTuple):
     """Headers to pass on, ready to be joined."""
     encoded: bool = False
     """The body is compressed: nothing can be read from it or added to it."""
+    limited: bool = False
+    """A header may name limits of the pod's own."""
 
 
 _heads: Final[HeadCache[ResponseHead]] = HeadCache()
@@ -93,7 +95,9 @@ def _parse(data: bytes) -> tuple[ResponseHead, int]:
     header_map = fields.header_map
     sse = header_map.get(b"content-type", b"").lower().startswith(b"text/event-stream")
     encoded = header_map.get(b"content-encoding", b"identity").lower() not in (b"identity", b"")
-    return ResponseHead(status, framing, keep, sse, fields.lines(), encoded), length
+    kept = fields.lines()
+    limited = any(b"ratelimit" in lines for lines in kept)
+    return ResponseHead(status, framing, keep, sse, kept, encoded, limited), length
 
 
 def _framing(status: int, http11: bool, fields: HeaderFields) -> tuple[int, int]:

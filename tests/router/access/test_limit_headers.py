@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from router.access.limit_headers import anthropic_headers, duration, openai_headers
+from router.access.limit_headers import anthropic_headers, openai_headers
 from router.access.limits import LimitSet
 from router.access.rate_share import RateShare
-from tests.fakes.each_case import each_case
 
 
 def limit_set(*capacities: int) -> LimitSet:
@@ -55,20 +54,3 @@ def test_without_a_limit_on_tokens_nothing_is_said_of_them() -> None:
     limits = limit_set(60)
     limits.tokens.clear()
     assert b"tokens" not in openai_headers(limits, 0.0)
-
-
-@each_case(
-    "seconds, text",
-    [
-        (0.0, "0s"),
-        (0.0123, "12ms"),
-        (0.9999, "1s"),
-        (1.5, "1.5s"),
-        (59.9996, "1m0s"),
-        (86.4, "1m26.4s"),
-        (360.0, "6m0s"),
-        (3600.0, "1h0m0s"),
-    ],
-)
-def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
