@@ -86,6 +86,7 @@ COMPILED = [
     "router/dataplane/request/tenant_headers.py",
     "router/dataplane/request/tenant_routes.py",
     "router/dataplane/resume/event_log.py",
+    "router/dataplane/resume/id_chunks.py",
     "router/dataplane/resume/keeper.py",
     "router/dataplane/resume/kept_stream.py",
     "router/dataplane/retry.py",
@@ -141,8 +142,10 @@ COMPILED = [
     "statesync/store/redis/ledger.py",
     "statesync/store/redis/placement_log.py",
     "statesync/store/redis/receiver.py",
+    "statesync/store/redis/streams.py",
     "statesync/store/redis/syncer.py",
     "statesync/store/redis/view_age.py",
+    "statesync/streams.py",
     "statesync/types.py",
 ]
 """Not `openai_fields.py`: a msgspec Struct reads its annotations at run time, which mypyc does not keep as types."""

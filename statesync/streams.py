@@ -18,13 +18,16 @@ TAKEN: Final = 2
 """What became of lines: written, or the log is gone, or another process owns it."""
 
 
-class StreamLines(NamedTuple):
-    """Further lines of a log."""
+class StreamLines:
+    """Further lines of a log. No NamedTuple: one is made for each save of a stream, and costs 2,000 instructions."""
 
-    name: str
-    offset: int
-    lines: bytes
-    ttl_s: float
+    __slots__ = ("lines", "name", "offset", "ttl_s")
+
+    def __init__(self, name: str, offset: int, lines: bytes, ttl_s: float) -> None:
+        self.name = name
+        self.offset = offset
+        self.lines = lines
+        self.ttl_s = ttl_s
 
 
 class StreamPart(NamedTuple):

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from hashlib import blake2b
-from secrets import token_urlsafe
 from typing import Final
 
 from router.dataplane.deps import AnswerEnds
@@ -135,11 +134,9 @@ class StreamFollower:
         tenant = "" if exchange.tenant is None else exchange.tenant.name
         body = routed.body if routed.movable is None else routed.movable.original()
         digest = blake2b(exchange.path + b"\n" + body, digest_size=_DIGEST_BYTES).hexdigest().encode()
-        id = parse_id(exchange.header_map.get(b"last-event-id", b""))
-        if id is None:
-            stream = token_urlsafe(12)
-            header = self.keeper.owner.encode() + digest + b"\n"
-            self.keeper.keep(exchange, stream, stream_name(stream, tenant), header)
+        last_id = exchange.header_map.get(b"last-event-id")
+        if last_id is None or (id := parse_id(last_id)) is None:
+            self.keeper.keep(exchange, tenant, digest)
             return False
         kept = KeptStream(self.keeper, exchange.edge, exchange, stream_name(id.stream, tenant), LogWriter(id.stream))
         kept.following = kept.lost = True

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from binascii import b2a_base64
 from collections import deque
 from collections.abc import Mapping, Sequence
+from os import urandom
 from typing import Final
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.http.deadlines import Deadlines
 from router.dataplane.http.edge import Edge, RequestHandler
 from router.dataplane.http.request_head import RequestHead
-from router.dataplane.resume.event_log import LogWriter
-from router.dataplane.resume.kept_stream import STREAM_BYTES, UNSAVED_BYTES, URGENT_BYTES, KeptStream
+from router.dataplane.resume.event_log import STREAM_BYTES, UNSAVED_BYTES, URGENT_BYTES, LogWriter
+from router.dataplane.resume.kept_stream import KeptStream
 from router.settings import Failover
 from statesync.errors import StoreUnavailable
-from statesync.streams import FREE, SAVED, TAKEN, StreamLines, StreamStore
+from statesync.streams import FREE, SAVED, TAKEN, StreamLines, StreamStore, stream_name
 
 KEPT_BYTES: Final = 67_108_864
 """Most bytes of logs that this replica has in the shared store: those of 4,000 answers of 2,000 tokens."""
@@ -41,7 +43,8 @@ FULL_S: Final = 0.02
 OVER_S: Final = 10.0
 """Seconds in which the last lines of a stream must be saved."""
 
-
+_NAME_BYTES: Final = 12
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 _BEAT_S: Final = 1.0
 _TOGETHER: Final = 128
 """Streams that are written by one command."""
@@ -91,12 +94,13 @@ class StreamKeeper:
         assert self._handler is not None
         return self._handler
 
-    def keep(self, exchange: Exchange, stream: str, name: str, header: bytes) -> None:
-        """Keep the answer to the exchange, if it is a stream; `header` begins its log."""
+    def keep(self, exchange: Exchange, tenant: str, digest: bytes) -> None:
+        """Keep the answer to the exchange, if it is a stream; `digest` is that of its request."""
         if self.kept_bytes >= KEPT_BYTES:
             return
-        kept = KeptStream(self, exchange.edge, exchange, name, LogWriter(stream))
-        kept.header = header
+        stream = b2a_base64(urandom(_NAME_BYTES), newline=False).translate(_URL_SAFE).decode()
+        kept = KeptStream(self, exchange.edge, exchange, stream_name(stream, tenant), LogWriter(stream))
+        kept.header = self.owner.encode() + digest + b"\n"
         self.add(kept)
 
     def add(self, stream: KeptStream) -> None:

@@ -13,20 +13,12 @@ from router.dataplane.exchange import Exchange
 from router.dataplane.http.chunked import LAST_CHUNK, ChunkScanner
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.http.edge import Edge, RequestHandler
-from router.dataplane.http.responses import chunk
-from router.dataplane.resume.event_log import LogWriter, Unkeepable, split_events
-
-UNSAVED_BYTES: Final = 65_536
-"""Most bytes of lines that wait for the shared log; then the stream is kept no longer."""
-
-STREAM_BYTES: Final = 1_048_576
-"""Most bytes of the log of a stream."""
+from router.dataplane.resume.event_log import URGENT_BYTES, LogWriter, Unkeepable, split_events
+from router.dataplane.resume.id_chunks import chunk, chunk_behind
 
 _HEAD_END: Final = b"\r\n\r\n"
 _DONE: Final = b"data: [DONE]"
 _CR: Final = 13
-URGENT_BYTES: Final = 1024
-"""Bytes of lines that are saved at once: each event id carries what is not, up to `TAIL_BYTES`."""
 _SIZE_BYTES: Final = 8
 _SHORT: Final = 20
 """Bytes up to which a piece is no chunk with an event."""
@@ -52,8 +44,8 @@ class KeptStream(Edge[Exchange]):
     """An answer whose client may break off and come back."""
 
     __slots__ = (
-        "_begun", "_first", "_owner", "_rest", "_scanner", "_unread", "client", "exchange", "final", "following",
-        "grace_until", "header", "key", "log", "lost", "over", "rewrite", "saved", "saved_at", "since",
+        "_ahead", "_begun", "_first", "_owner", "_rest", "_scanner", "_unread", "client", "exchange", "final",
+        "following", "grace_until", "header", "key", "log", "lost", "over", "rewrite", "saved", "saved_at", "since",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +59,7 @@ class KeptStream(Edge[Exchange]):
         """None after the client has left."""
         self.transport = client.transport
         self.peer = client.peer
-        self.write_now = self._take
+        self.write_now = self.write
         self.expires_at = exchange.deadline or NEVER
         self.exchange = exchange
         self.key = key
@@ -95,6 +87,8 @@ class KeptStream(Edge[Exchange]):
         """Makes an event of another answer one of this stream; empty for one that is left out."""
         self._begun = False
         """The client was sent a head."""
+        self._ahead = b""
+        """The head, until something follows it: a write of its own would wake the client twice."""
         self._scanner = ChunkScanner()
         self._unread = b""
         """Bytes of chunk framing that are not whole yet."""
@@ -125,8 +119,7 @@ class KeptStream(Edge[Exchange]):
         size = len(lines)
         if lines.startswith(self.header):
             lines = lines[len(self.header) :]
-        if log.unsaved.startswith(lines):  # else the stream was given up meanwhile, and its mark goes to their place
-            log.unsaved = log.unsaved[len(lines) :]
+        if log.saved(lines):  # else the stream was given up meanwhile, and its mark goes to their place
             self.saved += size
             self.header = b""
 
@@ -134,11 +127,7 @@ class KeptStream(Edge[Exchange]):
 
     def write(self, data: bytes) -> None:
         """See `Edge`."""
-        self._take(data)
-
-    def _take(self, data: bytes) -> None:
-        log = self.log
-        if log is None:
+        if (log := self.log) is None:
             self._send(data)
             return
         if self.over:
@@ -146,12 +135,14 @@ class KeptStream(Edge[Exchange]):
         if data.startswith(b"HTTP/1.1 "):
             data = self._head(data)
             if not data:
+                if self._ahead:
+                    self._send(b"")
                 return
         plain = self.rewrite is None and not (self.lost or self._rest or self._unread or self._scanner.left)
         if plain and len(data) > _SHORT:
             eol = 3 if data[3] == _CR else 2
             if line := log.follow(data[eol + 2 : -2]):  # one event in one chunk, as most are
-                self._send(b"%x\r\n%b\r\n%b" % (len(line), line, data))
+                self._send(chunk_behind(line, data))
                 if len(log.unsaved) > URGENT_BYTES:
                     self._owner.unsaved(self)
                 return
@@ -174,29 +165,33 @@ class KeptStream(Edge[Exchange]):
             if end > len(data):
                 break
             if line := log.follow(event := data[eol + 2 : end - 2]):
-                out.append(b"%x\r\n%b\r\n%b" % (len(line), line, data[at:end]))
-            elif event.find(b"\n\n") == len(event) - 2 >= 0 and b"\r" not in event:
+                out.append(chunk_behind(line, data[at:end]))
+            elif event.find(b"\n\n") == len(event) - 2 >= 0 and _CR not in event:
                 out.append(self._numbered(event, log))
             else:
                 break
             at = end
-        if not out:
-            return data
-        self._send(b"".join(out))
+        if data[at:] == LAST_CHUNK:
+            out.append(self._last(log))
+            at = len(data)
+        if out:
+            self._send(b"".join(out))
         return data[at:]
 
     def _head(self, data: bytes) -> bytes:
-        """Send the head, of a stream's first answer only; returns what follows it."""
+        """Send the head with what follows it, of a stream's first answer only; returns what does."""
         head, mark, body = data.partition(_HEAD_END)
         relay = self.exchange.relay
-        kept = relay is not None and relay.sse and relay.status == 200 and b"content-encoding:" not in head.lower()
+        kept = relay is not None and relay.sse and relay.status == 200 and head.lower().find(b"content-encoding:") < 0
         if self._begun:
             self._scanner, self._unread, self._rest = ChunkScanner(), b"", b""
             if kept:
                 return body
             self.close_with(b"data: " + (body if body.startswith(b"{") else _NOT_CONTINUED) + b"\n\n")
-        elif kept and b"transfer-encoding: chunked" in head:
-            self.begin(head + mark)
+        elif kept and head.find(b"transfer-encoding: chunked") >= 0:
+            self._begun = True
+            self.flush()
+            self._ahead = head + mark
             return body
         else:
             self.log = None
@@ -206,8 +201,7 @@ class KeptStream(Edge[Exchange]):
     def begin(self, head: bytes) -> None:
         """Send the head of a stream."""
         self._begun = True
-        if self.client is not None:
-            self.client.flush()
+        self.flush()
         self._send(head)
 
     def _pieces(self, data: bytes, log: LogWriter) -> None:
@@ -222,11 +216,15 @@ class KeptStream(Edge[Exchange]):
             events, _ = split_events(b"".join(map(self.rewrite, events)))
         out = [self._numbered(event, log) for event in events]
         if end >= 0:
-            self.over = True
-            if not self.lost:
-                log.end()
-            out.append(LAST_CHUNK)
+            out.append(self._last(log))
         self._send(b"".join(out))
+
+    def _last(self, log: LogWriter) -> bytes:
+        """The answer is whole: its last chunk."""
+        self.over = True
+        if not self.lost:
+            log.end()
+        return LAST_CHUNK
 
     def _numbered(self, event: bytes, log: LogWriter) -> bytes:
         """The event with its id, as a chunk."""
@@ -259,6 +257,8 @@ class KeptStream(Edge[Exchange]):
 
     def _send(self, data: bytes) -> None:
         if self.client is not None:
+            if self._ahead:
+                data, self._ahead = self._ahead + data, b""
             self.client.write_now(data)
 
     # Ends
@@ -294,8 +294,7 @@ class KeptStream(Edge[Exchange]):
         assert self.log is not None
         if event:
             self._send(self._numbered(event, self.log))
-        self.log.end()
-        self.complete()
+        self._send(self._last(self.log))
 
     def complete(self) -> None:
         """The log's last event was sent again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from statesync.errors import StoreUnavailable
 from statesync.store.redis.commands import Part
@@ -26,15 +26,21 @@ class SharedStreams:
         self._keys = keys
         self._lease_ms = int(lease_s * 1000)
         self._link = link
+        self._before = keys.stream("").encode()
         self._prefixes = (keys.keeper(""), keys.followed(""))
 
     async def save(self, owner: str, entries: Sequence[StreamLines], /) -> Sequence[int]:
         """See `StreamStore`."""
-        parts: list[Part] = []
+        parts = [b"%d" % len(entries)]
+        parts += [self._before + entry.name.encode() for entry in entries]
+        parts += (owner.encode(), b"%d" % OWNER_BYTES)
         for entry in entries:
-            parts += (entry.offset, int(entry.ttl_s * 1000), entry.lines)
-        names = tuple([self._keys.stream(entry.name) for entry in entries])
-        return list(await self._run(SAVE_STREAMS, names, owner, OWNER_BYTES, *parts))
+            parts += (b"%d" % entry.offset, b"%d" % int(entry.ttl_s * 1000), entry.lines)
+        try:
+            results = await SAVE_STREAMS.run_packed(self._link(), parts)
+        except ReplyError as error:
+            raise _refused(error) from error
+        return cast("list[int]", results)
 
     async def read(self, places: Sequence[tuple[str, int]], /) -> Sequence[StreamPart]:
         """See `StreamStore`."""
@@ -68,4 +74,8 @@ class SharedStreams:
         try:
             return await script.run(self._link(), names, *args)
         except ReplyError as error:
-            raise StoreUnavailable(f"the shared state does not take streams: {error}") from error
+            raise _refused(error) from error
+
+
+def _refused(error: ReplyError) -> StoreUnavailable:
+    return StoreUnavailable(f"the shared state does not take streams: {error}")

@@ -91,10 +91,10 @@ def test_what_is_no_line_of_a_log_is_not_read(line: bytes) -> None:
 
 def test_the_first_text_makes_the_template() -> None:
     log, _ = written(answer(1)[:1])
-    log.unsaved = b""
+    assert log.saved(log.unsaved)
     log.add(chunk({"content": ' a\n"b"'}))
     assert log.templates == 1
-    log.unsaved = b""
+    assert log.saved(log.unsaved)
     log.add(chunk({"content": " c"}))
     assert log.unsaved == b" c\n"
 
@@ -139,6 +139,20 @@ def test_two_events_do_not_follow_a_template_together() -> None:
     assert log.follow(one + one) == b""
 
 
+@pytest.mark.parametrize("behind", range(5))
+def test_each_id_has_all_lines_that_are_not_saved(behind: int) -> None:
+    """Also where events came while lines were being saved."""
+    log, sent = LogWriter(NAME), b""
+    for at, event in enumerate(answer(60)):
+        id = parse_id(log.add(event).removeprefix(b"id: "))
+        assert id is not None and id.tail == log.unsaved
+        if at % 7 == behind:
+            assert log.saved(sent)
+            assert not log.saved(b"other lines\n")
+        if at % 7 == 0:
+            sent = log.unsaved
+
+
 @pytest.mark.parametrize("saved", range(12))
 @pytest.mark.parametrize("seen", range(1, 13))
 def test_an_id_has_what_the_shared_log_lacks(saved: int, seen: int) -> None:
@@ -147,7 +161,8 @@ def test_an_id_has_what_the_shared_log_lacks(saved: int, seen: int) -> None:
     log, shared, id = LogWriter(NAME), b"", b""
     for at, event in enumerate(events[:seen]):
         if at == saved:
-            shared, log.unsaved = log.unsaved, b""
+            shared = log.unsaved
+            assert log.saved(shared)
         id = log.add(event)
     said = parse_id(id.removeprefix(b"id: ").rstrip())
     assert said is not None and said.events == seen

@@ -8,6 +8,7 @@ from router.dataplane.resume.event_log import LogReader
 from router.dataplane.resume.keeper import FLUSH_S
 from tests.fakes.memory_client_and_pods import CHAT, LAST_CHUNK, SSE_HEAD, chunk, event, ok
 from tests.fakes.memory_streams import MemoryStreams
+from tests.fakes.memory_transport import Transport
 from tests.fakes.resuming_gateway import STREAMED, ResumingRig, delta, ends, last_id, said
 
 
@@ -28,6 +29,26 @@ def test_every_event_of_a_kept_stream_has_an_id_and_is_otherwise_as_the_pod_sent
         texts = (" one", " two", " three", " four", " five")
         events = [delta(), *map(delta, texts), delta("", "stop"), "[DONE]"]
         assert without == "".join(f"data: {data}\n\n" for data in events).encode()
+        one.turn()
+
+
+def test_the_head_and_the_last_chunk_take_no_writes_of_their_own(
+    one: ResumingRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[bytes] = []
+    write = Transport.write
+
+    def noted(self: Transport, data: bytes) -> None:
+        writes.append(bytes(data))
+        write(self, data)
+
+    monkeypatch.setattr(Transport, "write", noted)
+    with one:
+        client, pod = one.begins(" one")
+        pod.sends(event(delta("", "stop")), event("[DONE]") + LAST_CHUNK)
+        written = [each for each in writes if each in client.raw]
+        assert b"".join(written) == client.raw
+        assert [each.count(b"data: ") for each in written] == [1, 1, 1, 1]
         one.turn()
 
 
