@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
+from loadtests.kubernetes.objects import kubeconfig
+from loadtests.kubernetes.thread import KubeThread, kube_thread
 from tests.fakes.agent_set import AgentSet
 from tests.fakes.gateway_process import GatewayProcess, config, pool, running, starting
-from tests.fakes.kube_objects import kubeconfig
-from tests.fakes.kube_thread import KubeThread, kube_thread
 from tests.fakes.raw_http_client import Answer, Closed, Wire, get, post
 from tests.fakes.waiting import DEADLINE_S, wait_for
 

@@ -16,10 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.kubernetes.api import PODS
+from loadtests.kubernetes.objects import kubeconfig, pod_object
+from loadtests.kubernetes.thread import KubeThread, kube_thread
 from tests.fakes.gateway_process import GatewayProcess, config, pool, running
-from tests.fakes.kube_api import PODS
-from tests.fakes.kube_objects import kubeconfig, pod_object
-from tests.fakes.kube_thread import KubeThread, kube_thread
 from tests.fakes.raw_http_client import chat
 from tests.fakes.sim_process import SimPods
 from tests.fakes.waiting import DEADLINE_S, wait_for

@@ -12,10 +12,10 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from loadtests.kubernetes.api import PODS
+from loadtests.kubernetes.objects import pod_object
+from loadtests.kubernetes.thread import KubeThread
 from tests.fakes.gateway_process import GatewayProcess
-from tests.fakes.kube_api import PODS
-from tests.fakes.kube_objects import pod_object
-from tests.fakes.kube_thread import KubeThread
 from tests.fakes.rendered_manifests import KUBERNETES
 from tests.fakes.waiting import DEADLINE_S, wait_for
 

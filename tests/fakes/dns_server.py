@@ -16,8 +16,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST, free_ports
-from tests.fakes.stream_server import stream_server
 
 
 class DnsServer(asyncio.DatagramProtocol):

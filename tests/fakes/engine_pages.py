@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST, free_ports
 from schedulers.types import Pod, PodId
-from tests.fakes.stream_server import stream_server
 from tests.fakes.waiting import DEADLINE_S
 
 

@@ -10,12 +10,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from loadtests.kubernetes.api import KubeApi, kube_api
+from loadtests.kubernetes.objects import kubeconfig
 from schedulers.types import Pod
 from statesync.discovery.kubernetes.client import Access
 from statesync.discovery.kubernetes.source import KubernetesSource
 from statesync.discovery.kubernetes.target import target_of
-from tests.fakes.kube_api import KubeApi, kube_api
-from tests.fakes.kube_objects import kubeconfig
 from tests.fakes.virtual_time import Clock
 from tests.fakes.waiting import DEADLINE_S
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from loadtests.processes.stream_server import stream_server
 from router.cli.client import ControlClient, ControlFailure
 from router.settings import Control, ControlToken
 from tests.fakes.control_port import Replica, command
 from tests.fakes.redis_server import certificates
-from tests.fakes.stream_server import stream_server
 
 
 def test_the_token_comes_from_the_environment_and_a_missing_one_is_reported(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST
 from router.replica.build import build
 from router.replica.replica import Replica
@@ -22,7 +23,6 @@ from router.settings import Health, Pool, PoolUpstream, Retries, Settings, Timeo
 from tests.fakes.certificates import Authority, IssuedPair, serving
 from tests.fakes.local_replica import ASK, ask, settings
 from tests.fakes.recording_pod import RecordingPod
-from tests.fakes.stream_server import stream_server
 from tests.fakes.waiting import DEADLINE_S, until
 
 Run = Callable[[Coroutine[Any, Any, None]], None]

@@ -12,14 +12,14 @@ from typing import NamedTuple
 import dns.rcode
 import pytest
 
+from loadtests.kubernetes.api import PODS
+from loadtests.kubernetes.objects import pod_object
 from schedulers.types import Pod
 from statesync.discovery import source as sources
 from statesync.discovery.dns.source import DnsSource, name_of, open_resolver
 from statesync.discovery.ray_serve import RayServeSource, target_of
 from statesync.discovery.source import PodSource
 from tests.fakes.dns_server import serving
-from tests.fakes.kube_api import PODS
-from tests.fakes.kube_objects import pod_object
 from tests.fakes.kube_pod_source import ground
 from tests.fakes.ray_dashboard import RayDashboard
 from tests.fakes.virtual_time import Clock

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST
 from statesync.engines.access import NO_ACCESSES, PLAIN, Accesses, PoolAccess, fixed_key, followed_key
 from statesync.engines.http_get import HttpGetter
 from statesync.engines.presets import AUTOMATIC, PRESETS
 from tests.fakes.engine_pages import Engine, Page, engine
-from tests.fakes.stream_server import stream_server
 from tests.fakes.waiting import DEADLINE_S
 
 

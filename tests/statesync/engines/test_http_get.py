@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST
 from statesync.engines import http_get as pages_module
 from statesync.engines.access import PoolAccess, fixed_key
 from statesync.engines.http_get import Absent, HttpGetter, Unreadable, read_page
 from statesync.errors import DiscoveryError
 from tests.fakes.engine_pages import Page, engine, refusing
-from tests.fakes.stream_server import stream_server
 from tests.fakes.waiting import DEADLINE_S
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
 from statesync.discovery.ranks import ranks_of
@@ -18,7 +19,6 @@ from statesync.engines.prober import Prober
 from statesync.settings import Health
 from statesync.store.memory import MemoryStore
 from tests.fakes.engine_pages import Page, engine, refusing
-from tests.fakes.stream_server import stream_server
 from tests.fakes.virtual_time import RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S
 from tests.fakes.whole_pools import set_ids, set_pods

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 from msgspec.structs import replace
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST
 from schedulers.types import Pod, PodId
 from statesync.discovery.ranks import ranks_of
@@ -23,7 +24,6 @@ from statesync.store.protocol import StateStore
 from statesync.types import EngineReport, PrefixPage
 from tests.fakes.each_case import each_case
 from tests.fakes.engine_pages import Page, engine, refusing
-from tests.fakes.stream_server import stream_server
 from tests.fakes.virtual_time import Clock, RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S
 from tests.fakes.whole_pools import set_pods

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.processes.stream_server import Handle, stream_server
 from loadtests.sim.ports import HOST
 from statesync.engines.access import PoolAccess
 from statesync.engines.http_get import HttpGetter, Unreadable
@@ -18,7 +19,6 @@ from statesync.settings import UpstreamTls
 from tests.fakes.certificates import Authority, serving
 from tests.fakes.engine_pages import Engine, Page
 from tests.fakes.programs import need
-from tests.fakes.stream_server import Handle, stream_server
 from tests.fakes.waiting import DEADLINE_S
 
 

@@ -10,7 +10,7 @@ import pytest
 from loadtests.bench.load import streams
 from loadtests.bench.load.canned import CHUNKS, STREAM
 from loadtests.bench.load.streams import Opened, Order, StreamClient, run
-from tests.fakes.stream_server import stream_server
+from loadtests.processes.stream_server import stream_server
 from tests.fakes.virtual_time import Clock, pass_time, real_moment, run_on
 
 ORDER = Order("127.0.0.1", 1, ["GET a", "GET b"], 1, 0.0, 0.0, [], [])

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from loadtests.kubernetes.api import PODS, KubeApi, Refusal, kube_api
+from loadtests.kubernetes.objects import kubeconfig, pod_object
 from statesync.discovery.kubernetes.client import Access, ApiFailed, ApiServer, ApiStatus
 from statesync.discovery.kubernetes.watch import WatchFailure
-from tests.fakes.kube_api import PODS, KubeApi, Refusal, kube_api
-from tests.fakes.kube_objects import kubeconfig, pod_object
 from tests.fakes.redis_server import certificates
 from tests.fakes.virtual_time import RunningClock, pass_time, run_on
 

@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from loadtests.kubernetes.api import PODS, KubeApi, kube_api
+from loadtests.kubernetes.objects import kubeconfig, pod_object
 from statesync.discovery.kubernetes.client import Access, ApiServer
 from statesync.discovery.kubernetes.follower import PAGE, Follower, ResourceKind
 from statesync.discovery.kubernetes.pod_objects import decode_pod
 from statesync.discovery.kubernetes.watch import Item, ListWatch
-from tests.fakes.kube_api import PODS, KubeApi, kube_api
-from tests.fakes.kube_objects import kubeconfig, pod_object
 from tests.fakes.kube_pod_source import Passing
 
 KIND = "/api/v1/namespaces/{}/pods"

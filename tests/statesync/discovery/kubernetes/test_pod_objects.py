@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from loadtests.kubernetes.objects import pod_object
 from schedulers.types import PodId, Role
 from statesync.discovery.kubernetes.pod_objects import ObservedPod, decode_pod, identity, seen_in
 from statesync.discovery.source import PodTemplate
 from statesync.types import LEARNED
-from tests.fakes.kube_objects import pod_object
 
 UID = "1a2b3c4d-0000-4000-8000-000000000000"
 

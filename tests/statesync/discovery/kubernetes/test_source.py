@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from loadtests.kubernetes.api import PODS, SLICES, Change, KubeApi, Refusal
+from loadtests.kubernetes.objects import pod_object
 from statesync.discovery.kubernetes.follower import PAGE
-from tests.fakes.kube_api import PODS, SLICES, Change, KubeApi, Refusal
-from tests.fakes.kube_objects import pod_object
 from tests.fakes.kube_pod_source import Ground, ground
 
 NOT_READY, TERMINATING = "not_ready", "terminating"

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import pytest
 
+from loadtests.kubernetes.api import PODS, Change, KubeApi, Refusal
+from loadtests.kubernetes.objects import pod_object
 from schedulers.types import Pod
-from tests.fakes.kube_api import PODS, Change, KubeApi, Refusal
-from tests.fakes.kube_objects import pod_object
 from tests.fakes.kube_pod_source import Ground, ground
 
 BATCHES = 20

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import uvloop
 
+from loadtests.processes.stream_server import Handle, stream_server
 from loadtests.sim.ports import HOST
 from statesync.errors import StoreUnavailable
 from statesync.store.redis.commands import pack
 from statesync.store.redis.connection import UNSENT_BYTES, Push, ReplyError, RespConnection, ServerAddress
 from tests.fakes.redis_server import RedisServer, certificates, free_port, redis_server, tls_options
-from tests.fakes.stream_server import Handle, stream_server
 from tests.fakes.virtual_time import Clock, run_on
 from tests.fakes.waiting import DEADLINE_S
 

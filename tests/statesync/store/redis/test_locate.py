@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST
 from statesync.errors import BadStoreUrl, StoreUnavailable
 from statesync.store.redis.connection import Push, ReplyError, RespConnection, ServerAddress
@@ -28,7 +29,6 @@ from tests.fakes.redis_server import (
     sentinel,
     tls_options,
 )
-from tests.fakes.stream_server import stream_server
 from tests.fakes.virtual_time import RunningClock, run_on
 from tests.fakes.waiting import DEADLINE_S, wait_for
 

@@ -1,4 +1,4 @@
-"""The stub API server for tests without a loop: it runs in a thread, in real time."""
+"""The stub API server for callers without a loop: it runs in a thread, in real time."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
-from tests.fakes.kube_api import KubeApi, kube_api
-from tests.fakes.waiting import DEADLINE_S
+from loadtests.kubernetes.api import KubeApi, kube_api
+
+LIMIT_S: Final = 90.0
+"""For hangs only: longer than any wait on a busy machine."""
 
 
 class KubeThread:
@@ -22,7 +24,7 @@ class KubeThread:
         self.api: KubeApi
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),), daemon=True)
         self._thread.start()
-        assert self._ready.wait(DEADLINE_S), "the API server does not listen"
+        assert self._ready.wait(LIMIT_S), "the API server does not listen"
 
     async def _run(self) -> None:
         async with kube_api() as self.api:
@@ -38,12 +40,12 @@ class KubeThread:
         async def call() -> Any:
             return what(self.api)
 
-        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(DEADLINE_S)
+        return asyncio.run_coroutine_threadsafe(call(), self._loop).result(LIMIT_S)
 
     def stop(self) -> None:
         """Stop the server and its thread."""
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(DEADLINE_S)
+        self._thread.join(LIMIT_S)
         assert not self._thread.is_alive(), "the API server does not end"
         self._loop.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from tests.fakes.kube_api import KubeApi, Labels
+from loadtests.kubernetes.api import KubeApi, Labels
 
 
 def kubeconfig(api: KubeApi, token: str = "", namespace: str = "") -> dict[str, Any]:
@@ -57,18 +57,13 @@ def pod_object(
         field = {"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {"f:conditions": {".": {}}}}}
         meta["managedFields"] = [field] * (bulk // 110)
     ports = [{"name": "http", "containerPort": port, "protocol": "TCP"}]
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": meta,
-        "spec": {"nodeName": "node-1", "containers": [{"name": "engine", "image": "vllm", "ports": ports}]},
-        "status": {
-            "phase": phase,
-            "podIP": ip,
-            "podIPs": [{"ip": ip}] if ip else [],
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False", "lastProbeTime": None}],
-            "containerStatuses": [
-                {"name": "engine", "ready": ready, "restartCount": restarts, "containerID": f"c://{uid}-{restarts}"}
-            ],
-        },
+    spec = {"nodeName": "node-1", "containers": [{"name": "engine", "image": "vllm", "ports": ports}]}
+    container = {"name": "engine", "ready": ready, "restartCount": restarts, "containerID": f"c://{uid}-{restarts}"}
+    status = {
+        "phase": phase,
+        "podIP": ip,
+        "podIPs": [{"ip": ip}] if ip else [],
+        "conditions": [{"type": "Ready", "status": "True" if ready else "False", "lastProbeTime": None}],
+        "containerStatuses": [container],
     }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec, "status": status}

@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
+from loadtests.processes.stream_server import Handle, stream_server
 from loadtests.sim.ports import HOST
-from tests.fakes.stream_server import Handle, stream_server
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

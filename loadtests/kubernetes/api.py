@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
+from loadtests.processes.stream_server import stream_server
 from loadtests.sim.ports import HOST
-from tests.fakes.stream_server import stream_server
 
 PODS, SLICES = "pods", "endpointslices"
 _PATH = re.compile(r"/(?:api/v1|apis/discovery\.k8s\.io/v1)(?:/namespaces/(?P<namespace>[^/]+))?/(?P<kind>\w+)")
