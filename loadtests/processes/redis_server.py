@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -24,9 +25,9 @@ def program() -> str | None:
 class RedisServer:
     """Started by its constructor; `stop` ends it, and so does the end of a `with` block."""
 
-    def __init__(self, directory: Path, core: int = ANY_CORE) -> None:
+    def __init__(self, directory: Path, core: int = ANY_CORE, options: Sequence[str] = ()) -> None:
         self.port = free_ports(1)[0]
-        self._core = core
+        self._core, self._options = core, options
         self._directory = directory
         self.process = self._start()
 
@@ -37,7 +38,7 @@ class RedisServer:
 
     def _start(self) -> Owned:
         where = ["--port", str(self.port), "--bind", HOST, "--dir", str(self._directory)]
-        command = [program() or "redis-server", *where, "--save", "", "--appendonly", "no"]
+        command = [program() or "redis-server", *where, "--save", "", "--appendonly", "no", *self._options]
         process = Owned(command, self._core, self._directory / "redis.log")
         end = time.monotonic() + START_S
         while not self._listens():

@@ -1,4 +1,5 @@
-"""A TCP proxy that delays the server's bytes, like a Redis that is far away or overloaded, or that parts the two sides.
+"""A TCP proxy that delays the server's bytes, like a Redis that is far away or overloaded, that parts the two sides, or
+that refuses connections.
 
 Bytes keep their order and none is lost; an end is passed on in kind, half-closed or reset. While the sides are parted,
 neither gets a byte or an end of the other, as behind a cut cable; afterwards each gets all of it. It runs on an event
@@ -27,6 +28,8 @@ class SlowLink:
     def __init__(self, target: int, host: str = HOST, port: int = 0) -> None:
         """`host` and `port` are its own; the target is always on 127.0.0.1."""
         self.delay_s = 0.0
+        self.replaced: dict[bytes, bytes] = {}
+        """What it replaces in the server's bytes, such as an address by that of a proxy."""
         self.host, self.port = host, port
         self.parted = False
         self.held = 0
@@ -36,6 +39,7 @@ class SlowLink:
         self._target = target
         self._listening = threading.Event()
         self._loop: asyncio.AbstractEventLoop
+        self._server: asyncio.Server
         self._over: asyncio.Event
         self._whole: asyncio.Event
         """Set unless the sides are parted."""
@@ -47,13 +51,16 @@ class SlowLink:
     async def _serve(self) -> None:
         self._loop, self._over, self._whole = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
         self._whole.set()
-        server = await self._loop.create_server(lambda: _Side(self), self.host, self.port)
-        self.port = server.sockets[0].getsockname()[1]
+        await self._listen()
         self._listening.set()
         await self._over.wait()
-        server.close()
+        self._server.close()
         self._reset_all()
         await asyncio.sleep(0)  # until the protocols are notified
+
+    async def _listen(self) -> None:
+        self._server = await self._loop.create_server(lambda: _Side(self), self.host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     def start(self) -> None:
         """Start the thread; returns when the proxy listens."""
@@ -77,6 +84,18 @@ class SlowLink:
     def reset_all(self) -> None:
         """Reset every connection on both sides; new ones are accepted."""
         self._loop.call_soon_threadsafe(self._reset_all)
+
+    def refuse(self) -> None:
+        """Close the port and reset every connection. `accept` needs a port that is claimed (`ports.py`)."""
+        asyncio.run_coroutine_threadsafe(self._refuse(), self._loop).result(END_S)
+
+    def accept(self) -> None:
+        """Listen again on the same port."""
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(END_S)
+
+    async def _refuse(self) -> None:
+        self._server.close()
+        self._reset_all()
 
     def _reset_all(self) -> None:
         for side in tuple(self.open):
@@ -103,6 +122,9 @@ class SlowLink:
 
     def join(self, near: _Side) -> None:
         """Connect a client to the server."""
+        if not self._server.is_serving():  # it was accepted as the port was closed
+            near.reset()
+            return
         joining = self._loop.create_task(self._connect(near))
         self._joining.add(joining)
         joining.add_done_callback(self._joining.discard)
@@ -145,6 +167,8 @@ class _Side(asyncio.Protocol):
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
+        for old, new in self._link.replaced.items() if self._far else ():
+            data = data.replace(old, new)
         self._pass_on(data)
 
     def eof_received(self) -> bool:

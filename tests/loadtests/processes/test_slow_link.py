@@ -132,3 +132,31 @@ def test_all_connections_can_be_reset_at_once() -> None:
         for side in (ends.client, ends.server):
             with pytest.raises(ConnectionResetError):
                 side.recv(1)
+
+
+def test_a_link_that_refuses_resets_its_connections_and_later_accepts_on_the_same_port() -> None:
+    with socket.create_server((HOST, 0)) as listening:
+        link = SlowLink(listening.getsockname()[1], HOST, free_ports(1)[0])
+        link.start()
+        try:
+            with socket.create_connection((HOST, link.port)) as before, listening.accept()[0]:
+                link.refuse()
+                with pytest.raises(ConnectionResetError):
+                    before.recv(1)
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection((HOST, link.port))
+            link.accept()
+            with socket.create_connection((HOST, link.port)), listening.accept()[0]:
+                pass
+        finally:
+            link.stop()
+
+
+def test_a_server_s_address_can_be_replaced_by_a_link_s() -> None:
+    with connected() as ends:
+        ends.link.replaced = {b":20001": b":20002"}
+        for side in (ends.client, ends.server):
+            side.sendall(b"host:20001")
+            side.shutdown(socket.SHUT_WR)
+        assert all_of(ends.client) == b"host:20002"
+        assert all_of(ends.server) == b"host:20001"
