@@ -49,7 +49,7 @@ swap-soak: setup-run  ## 200 policy swaps a minute for 3 minutes on two replicas
 	@scripts/ensure-programs redis-server
 	$(BIN)/python -m loadtests.swaps $(ARGS)
 
-chaos: setup-run  ## faults of pods, Redis, replicas, DNS, clocks and disks at 70 % load, three seeds of 10 minutes: no false answer
+chaos: setup-run  ## faults of pods, Redis, Kubernetes, replicas, DNS, clocks and disks at 70 % load, three seeds of 10 minutes: no false answer
 	@scripts/ensure-programs redis-server faketime
 	$(BIN)/python -m loadtests.chaos --seed 1 --seed 2 --seed 3 $(ARGS)
 

@@ -1,6 +1,6 @@
-"""All processes of a run: simulated engines, each behind a proxy; Redis, behind a proxy for each replica; a name
-server; the replicas. Blocking code: an event loop calls it in threads. The end of the `with` block ends every process
-by its pid.
+"""All processes of a run: simulated engines, each behind a proxy; two Redis servers with a Sentinel, behind proxies for
+each replica; a Kubernetes API and a name server; the replicas. Blocking code: an event loop calls it in threads. The
+end of the `with` block ends every process by its pid.
 """
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import redis
 
+from loadtests.chaos.cluster import Cluster
 from loadtests.chaos.names import NAME, NameServer
+from loadtests.chaos.redis_pair import NAME as MASTER
+from loadtests.chaos.redis_pair import RedisPair
 from loadtests.processes.owned import ANY_CORE, Owned, wait_for, wait_until_ready
-from loadtests.processes.redis_server import RedisServer
 from loadtests.processes.replica import ReplicaProcess, Slot, listening
 from loadtests.processes.slow_link import SlowLink
 from loadtests.sim.ports import HOST, free_ports
 
-STATIC, NAMED = "sim-model", "named-model"
-"""The model of the pool whose pods are listed, and of the pool that DNS finds."""
+CLUSTER, NAMED = "cluster-model", "named-model"
+"""The model of the pool whose pods Kubernetes names, and of the pool that DNS finds."""
 ROOM: Final = 12
 """Requests in flight at a pod at a time, by the pools' settings: what 100 % of the load is measured by."""
 SPEED: Final = 2.0
@@ -38,7 +39,7 @@ class Layout:
     """How many of which processes."""
 
     replicas: int = 3
-    static_pods: int = 4
+    cluster_pods: int = 4
     named_pods: int = 2
     mid_stream: bool = False
     """Whether the pools move a stream whose pod dies to another pod."""
@@ -102,10 +103,10 @@ class Arena:
         self.layout, self.directory = layout, directory
         self._stack = ExitStack()
         self.pods: list[Pod] = []
-        self.redis: RedisServer
-        self.redis_client: redis.Redis
-        self.state_links: list[SlowLink] = []
-        """To Redis, one for each replica."""
+        self.redis: RedisPair
+        self.state_links: list[list[SlowLink]] = []
+        """To Sentinel and both Redis servers, for each replica."""
+        self.cluster: Cluster
         self.names: NameServer
         self.replicas: dict[str, ReplicaProcess] = {}
         """The live ones by name."""
@@ -130,20 +131,19 @@ class Arena:
         layout = self.layout
         named_port = free_ports(1)[0]
         hosts = [f"127.0.1.{number + 1}" for number in range(layout.named_pods)]
-        for _ in range(layout.static_pods):
-            self._keep(Pod(STATIC, self.directory))
+        for _ in range(layout.cluster_pods):
+            self._keep(Pod(CLUSTER, self.directory))
         for host in hosts:
             self._keep(Pod(NAMED, self.directory, host, named_port))
-        self.redis = self._stack.enter_context(RedisServer(self.directory))
-        self.redis_client = redis.Redis(port=self.redis.port, socket_timeout=10.0)
-        self._stack.callback(self.redis_client.close)
+        self.redis = self._stack.enter_context(RedisPair(self.directory))
+        self.cluster = Cluster([pod.address for pod in self.pods if pod.model == CLUSTER], self.directory)
+        self._stack.callback(self.cluster.stop)
         self.names = NameServer(hosts)
         self._stack.callback(self.names.stop)
         for number in range(layout.replicas):
-            link = SlowLink(self.redis.port)
-            link.start()
-            self._stack.callback(link.stop)
-            self.state_links.append(link)
+            self.state_links.append(self.redis.links())
+            for link in self.state_links[-1]:
+                self._stack.callback(link.stop)
             self._clocks[f"replica-{number}"] = self.directory / f"replica-{number}.clock"
         for pod in self.pods:
             pod.wait()
@@ -169,12 +169,13 @@ class Arena:
         return replica
 
     def _before(self, slot: Slot) -> Sequence[str]:
-        """What lets its wall clock be set."""
+        """What lets it reach the Kubernetes API without a proxy, and its wall clock be set."""
+        direct = ("env", f"NO_PROXY={HOST}")
         if FAKETIME is None:
-            return ()
+            return direct
         clock = self._clocks[slot.name]
         return (
-            "env",
+            *direct,
             f"LD_PRELOAD={FAKETIME}",
             f"FAKETIME_TIMESTAMP_FILE={clock}",
             "FAKETIME_CACHE_DURATION=1",
@@ -182,8 +183,10 @@ class Arena:
         )
 
     def admit(self, replica: ReplicaProcess) -> None:
-        """Wait until it is ready, and put it into rotation."""
+        """Wait until it is ready and has found its pods, and put it into rotation."""
         wait_for(f"{replica.slot.name} is ready", replica.ready)
+        # On a busy machine it may become ready before it has found them: it does not wait longer than ten seconds.
+        wait_for(f"{replica.slot.name} has its pods", lambda: self._pods_of(replica) == self.cluster.names)
         self.rotation.append((replica.slot.name, replica.slot.port))
 
     def retire(self, name: str) -> ReplicaProcess:
@@ -193,6 +196,15 @@ class Arena:
         self.gone.append(replica)
         return replica
 
+    def pods_known(self) -> set[frozenset[str]]:
+        """The pods of the Kubernetes API that each replica has: one set if all have the same ones."""
+        return {self._pods_of(replica) for replica in self.replicas.values()}
+
+    @staticmethod
+    def _pods_of(replica: ReplicaProcess) -> frozenset[str]:
+        pods = replica.control("/admin/pods")
+        return frozenset(pod["id"].partition(".")[0] for pod in pods if pod["pool"] == "cluster")
+
     def set_clock(self, name: str, offset_s: int) -> None:
         """Move a replica's wall clock."""
         self._clocks[name].write_text(f"{offset_s:+d}s\n")
@@ -200,7 +212,6 @@ class Arena:
     def _settings(self, slot: Slot, number: int) -> dict[str, Any]:
         failover = {"failover": {"mid_stream": True}} if self.layout.mid_stream else {}
         common = {"policy": {"name": "prefix_aware"}, "max_inflight_per_pod": ROOM, **failover}
-        listed = [pod.address for pod in self.pods if pod.model == STATIC]
         port = self.pods[-1].link.port
         found = {
             "source": f"dns://{NAME}:{port}",
@@ -209,10 +220,10 @@ class Arena:
         }
         return {
             **listening(slot.port, slot.control, settle_s=1.5, timeout_s=60.0),
-            "state": f"redis://{HOST}:{self.state_links[number].port}",
+            "state": f"redis+sentinel://{HOST}:{self.state_links[number][0].port}/{MASTER}",
             "replica": slot.name,
             "pools": [
-                {"name": "static", "pods": listed, **common},
+                {"name": "cluster", "discovery": {"source": self.cluster.source}, "models": [CLUSTER], **common},
                 {"name": "named", "discovery": found, "models": [NAMED], **common},
             ],
             "sync": {"lease_s": 3.0, "timeout_s": 1.0, "checkpoint_s": 10.0},
@@ -233,4 +244,4 @@ class Arena:
 
 def capacity(layout: Layout) -> Mapping[str, int]:
     """Requests in flight that each model's pods hold."""
-    return {STATIC: layout.static_pods * ROOM, NAMED: layout.named_pods * ROOM}
+    return {CLUSTER: layout.cluster_pods * ROOM, NAMED: layout.named_pods * ROOM}

@@ -10,11 +10,13 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from typing import Any, Final
 
 import dns.rcode
 
-from loadtests.chaos.arena import NAMED, STATIC, Arena, Pod
+from loadtests.chaos.arena import CLUSTER, NAMED, Arena, Pod
+from loadtests.chaos.cluster import Cluster
 from loadtests.chaos.plan import Fault
 from loadtests.processes.owned import wait_for
 from loadtests.processes.slow_link import SlowLink
@@ -33,7 +35,7 @@ Making = Callable[[Arena, Fault], AbstractContextManager[str]]
 
 
 def _pod(arena: Arena, fault: Fault) -> Pod:
-    model = STATIC if fault.track == "static" else NAMED
+    model = CLUSTER if fault.track == "cluster" else NAMED
     pods = [pod for pod in arena.pods if pod.model == model]
     return pods[fault.target % len(pods)]
 
@@ -123,43 +125,46 @@ def _dns_partial(arena: Arena, fault: Fault) -> Iterator[str]:
 
 @contextmanager
 def _redis_killed(arena: Arena, fault: Fault) -> Iterator[str]:
-    arena.redis.process.kill()
+    server = arena.redis.master
+    server.process.kill()
     yield "redis"
-    arena.redis.restart_empty()
+    server.restart_empty()
 
 
 @contextmanager
 def _redis_hung(arena: Arena, fault: Fault) -> Iterator[str]:
-    arena.redis.pause()
+    server = arena.redis.master
+    server.pause()
     yield "redis"
-    arena.redis.resume()
+    server.resume()
 
 
 @contextmanager
 def _redis_slow(arena: Arena, fault: Fault) -> Iterator[str]:
-    for link in arena.state_links:
+    links = [*chain(*arena.state_links)]
+    for link in links:
         link.delay_s = SLOW_S
     yield "redis"
-    for link in arena.state_links:
+    for link in links:
         link.delay_s = 0.0
 
 
 @contextmanager
 def _redis_emptied(arena: Arena, fault: Fault) -> Iterator[str]:
-    arena.redis_client.flushall()
+    arena.redis.client.flushall()
     yield "redis"
 
 
 @contextmanager
 def _redis_parted(arena: Arena, fault: Fault) -> Iterator[str]:
-    with _parted(arena.state_links):
+    with _parted([*chain(*arena.state_links)]):
         yield "redis"
 
 
 @contextmanager
 def _replica_parted(arena: Arena, fault: Fault) -> Iterator[str]:
     number = fault.target % len(arena.state_links)
-    with _parted([arena.state_links[number]]):
+    with _parted(arena.state_links[number]):
         yield f"replica-{number}"
 
 
@@ -170,6 +175,53 @@ def _parted(links: Sequence[SlowLink]) -> Iterator[None]:
     yield
     for link in links:
         link.heal()
+
+
+def _failed_over(*, hung: bool) -> Making:
+    """The master is killed or stops, and Sentinel promotes the other Redis. The former master, which comes back as a
+    master, is made a replica."""
+
+    @contextmanager
+    def made(arena: Arena, fault: Fault) -> Iterator[str]:
+        former = arena.redis.master
+        if hung:
+            former.pause()
+        else:
+            former.process.kill()
+        arena.redis.fail_over(former)
+        yield "redis"
+        if hung:
+            former.resume()
+        else:
+            former.restart_empty()
+        arena.redis.wait_until_replica(former)
+
+    return made
+
+
+def _kubernetes(go: Callable[[Cluster], None], come_back: Callable[[Cluster], None]) -> Making:
+    """The API is gone, and a pod is replaced in the meantime: replicas keep the pods they know, then follow. Raises
+    RuntimeError if one did not keep them, NotReady if one does not follow."""
+
+    @contextmanager
+    def made(arena: Arena, fault: Fault) -> Iterator[str]:
+        wait_for("every replica has the API's pods", lambda: arena.pods_known() <= {arena.cluster.names})
+        known = arena.pods_known()
+        go(arena.cluster)
+        arena.cluster.replace(fault.target)
+        yield "Kubernetes"
+        kept = arena.pods_known()
+        come_back(arena.cluster)
+        wait_for("every replica has the API's pods again", lambda: arena.pods_known() <= {arena.cluster.names})
+        if kept != known:
+            raise RuntimeError(f"without the API a replica has the pods {kept}, which were {known}")
+
+    return made
+
+
+def _compacted(cluster: Cluster) -> None:
+    cluster.compact()
+    cluster.link.accept()
 
 
 def _replica(arena: Arena, fault: Fault) -> tuple[str, int]:
@@ -257,7 +309,12 @@ MAKING: Final[Mapping[str, Making]] = {
     "redis_slow": _redis_slow,
     "redis_emptied": _redis_emptied,
     "redis_parted": _redis_parted,
+    "redis_failed_over": _failed_over(hung=False),
+    "redis_hung_and_failed_over": _failed_over(hung=True),
     "replica_parted": _replica_parted,
+    "kubernetes_refused": _kubernetes(lambda cluster: cluster.link.refuse(), lambda cluster: cluster.link.accept()),
+    "kubernetes_hung": _kubernetes(lambda cluster: cluster.link.part(), lambda cluster: cluster.link.heal()),
+    "kubernetes_compacted": _kubernetes(lambda cluster: cluster.link.refuse(), _compacted),
     "replica_killed": _replica_killed,
     "replica_paused": _replica_paused,
     "replica_rolled": _replica_rolled,

@@ -57,7 +57,7 @@ def _left(arena: Arena, before: Mapping[int, int]) -> Iterator[str]:
 
 
 def _redis(arena: Arena) -> Iterator[str]:
-    client = arena.redis_client
+    client = arena.redis.client
     used = int(client.info("memory")["used_memory"])
     if used > REDIS_BYTES:
         yield f"Redis holds {used / 2**20:.0f} MB"

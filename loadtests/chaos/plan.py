@@ -28,26 +28,38 @@ POD_KINDS: Final = (
 
 DNS_KINDS: Final = ("dns_nothing", "dns_wrong", "dns_partial", "dns_silent", "dns_failing")
 
-STATE_KINDS: Final = ("redis_killed", "redis_hung", "redis_slow", "redis_emptied", "redis_parted", "replica_parted")
+STATE_KINDS: Final = (
+    "redis_killed",
+    "redis_hung",
+    "redis_slow",
+    "redis_emptied",
+    "redis_parted",
+    "redis_failed_over",
+    "redis_hung_and_failed_over",
+    "replica_parted",
+)
 """Faults of what replicas share. None of them may cost a request anything."""
+
+KUBERNETES_KINDS: Final = ("kubernetes_refused", "kubernetes_hung", "kubernetes_compacted")
+"""Faults of the API that names a pool's pods. None of them may cost a request anything: known pods stay in use."""
 
 REPLICA_KINDS: Final = ("replica_killed", "replica_paused", "replica_rolled")
 
 MACHINE_KINDS: Final = ("clock_forward", "clock_back", "disk_full")
 
-WORLD_KINDS: Final = (*STATE_KINDS, *REPLICA_KINDS, *MACHINE_KINDS)
+WORLD_KINDS: Final = (*STATE_KINDS, *KUBERNETES_KINDS, *REPLICA_KINDS, *MACHINE_KINDS)
 
 HARMLESS: Final = frozenset(
-    {*STATE_KINDS, *MACHINE_KINDS, "replica_paused", "replica_rolled", "pod_slow", "pod_slow_drip"}
+    {*STATE_KINDS, *KUBERNETES_KINDS, *MACHINE_KINDS, "replica_paused", "replica_rolled", "pod_slow", "pod_slow_drip"}
 )
 """No request may end in an error because of these."""
 
 TRACKS: Final[Mapping[str, Sequence[str]]] = {
-    "static": POD_KINDS,
+    "cluster": POD_KINDS,
     "named": (*POD_KINDS, *DNS_KINDS),
     "world": WORLD_KINDS,
 }
-"""Faults of a track follow each other; those of different tracks overlap. `static` and `named` are the two pools, so
+"""Faults of a track follow each other; those of different tracks overlap. `cluster` and `named` are the two pools, so
 that each has one broken pod at a time."""
 
 FOR_S: Final = (2.0, 6.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Final
 
-from loadtests.chaos.arena import FAKETIME, NAMED, STATIC, TOKEN_S, Arena, Layout, capacity
+from loadtests.chaos.arena import CLUSTER, FAKETIME, NAMED, TOKEN_S, Arena, Layout, capacity
 from loadtests.chaos.faults import MAKING
 from loadtests.chaos.leaks import baseline, complaints, leaked
 from loadtests.chaos.load import ChaosLoad, Sent
@@ -64,20 +64,23 @@ async def _run(plan: Plan, arena: Arena, say: Callable[[str], None]) -> Outcome:
 
 def _rate(room: Mapping[str, int]) -> tuple[float, Mapping[str, int]]:
     """Requests a second that keep `LOAD` of the room in use, and how they are shared between the models."""
-    return LOAD * sum(room.values()) / (MEAN_TOKENS * TOKEN_S), {STATIC: room[STATIC], NAMED: room[NAMED]}
+    return LOAD * sum(room.values()) / (MEAN_TOKENS * TOKEN_S), {CLUSTER: room[CLUSTER], NAMED: room[NAMED]}
 
 
 async def _track(
     arena: Arena, faults: Sequence[Fault], began: float, outcome: Outcome, say: Callable[[str], None]
 ) -> None:
-    """The faults of one track, one after the other. One that takes long to undo delays those after it."""
+    """The faults of one track, one after the other. One that takes long to undo delays those after it, and those that
+    the end of the load overtakes are left out."""
     for fault in faults:
         if fault.kind.startswith("clock_") and FAKETIME is None:
             outcome.skipped.append(fault.kind)
             continue
         await asyncio.sleep(max(0.0, began + fault.at_s - perf_counter()))
-        making = MAKING[fault.kind](arena, fault)
         at = perf_counter()
+        if at > began + outcome.plan.seconds:
+            return
+        making = MAKING[fault.kind](arena, fault)
         struck = await asyncio.to_thread(making.__enter__)
         say(f"{at - began:6.1f} s  {fault.kind} for {fault.for_s:.1f} s: {struck}")
         window = Window(fault.kind, at, float("inf"), struck)

@@ -69,8 +69,10 @@ class ReplicaProcess:
         self.slot = slot
         command = [*before, *serve(python, given, directory / f"{slot.name}.yaml")]
         self.process = Owned(command, ANY_CORE, directory / f"{slot.name}.log")
+        # No connection is kept: a gateway that stood still for five seconds closes an idle one as a request comes.
+        unkept = httpx.Limits(max_keepalive_connections=0)
         self._inference, self._control = (
-            httpx.Client(base_url=f"http://{HOST}:{port}", trust_env=False, verify=False, timeout=60.0)
+            httpx.Client(base_url=f"http://{HOST}:{port}", trust_env=False, verify=False, timeout=60.0, limits=unkept)
             for port in (slot.port, slot.control)
         )
 
