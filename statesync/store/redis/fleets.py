@@ -35,8 +35,10 @@ def difference(own: Pools, others: Pools) -> str:
             if not any(pod in pods for pod in there):
                 return f"pool {pool} has {len(pods)} pods here and {len(there)} there, and none in common"
             common = True
-    if common:
-        return ""  # at the first common pod: this is done at each beat
+    # With a common pod nothing more is compared, as this is done at each beat. A pool of both without pods on one side
+    # is no sign of two fleets either: that side has not found them yet, or has lost them.
+    if common or not own.keys().isdisjoint(others):
+        return ""
     here, away = ({pod for pods in pools.values() for pod in pods} for pools in (own, others))
     if here and away and here.isdisjoint(away):
         pools = ", ".join(sorted(pool for pool, pods in others.items() if pods))

@@ -29,6 +29,8 @@ def pools(**named: str) -> Pools:
         (pools(chat="abc"), pools(chat="")),
         (pools(chat=""), pools(chat="abc")),
         (pools(chat="abc"), pools(other="abc")),
+        (pools(chat="abc", code=""), pools(chat="", code="xyz")),
+        (pools(chat="abc"), pools(chat="", code="xyz")),
         (pools(), pools()),
     ],
 )
