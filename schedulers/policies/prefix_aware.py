@@ -225,12 +225,15 @@ def take(request: RequestInfo, snapshot: LoadSnapshot, costs: list[float]) -> in
         pods = len(snapshot.candidates)
         unseen = snapshot.unseen if snapshot.unseen < pods else pods
         luck = entropy.mix(request.entropy, _LEVEL) / _RANGE
-        return _leveled(costs, best, unseen * len(costs) / pods * each_s, luck)
+        taken = _leveled(costs, best, unseen * len(costs) / pods * each_s, luck)
+        if taken >= 0:
+            return taken
     return entropy.tied(costs, best, request.entropy)
 
 
 def _leveled(costs: list[float], best: float, unseen_s: float, luck: float) -> int:
-    """The number of a cost drawn in proportion to what it lacks of the level to which `unseen_s` fills up the lowest.
+    """The number of a cost drawn in proportion to what it lacks of the level to which `unseen_s` fills up the lowest;
+    -1 where that is too little to make a difference between any and the least.
 
     M. Dahlin, "Interpreting Stale Load Information" (ICDCS 1999): the others level the pods, too, so those below the
     level cost the same by now, and each replica takes each of them as often as that takes.
@@ -248,7 +251,7 @@ def _leveled(costs: list[float], best: float, unseen_s: float, luck: float) -> i
             left -= level - cost
             if left < 0.0:
                 return number
-    return costs.index(best)  # by rounding
+    return -1
 
 
 def priced(request: RequestInfo, snapshot: LoadSnapshot) -> list[int] | None:

@@ -288,6 +288,8 @@ def test_requests_of_a_batch_gather_however_old_the_view_is() -> None:
 
 def test_an_unseen_part_of_a_request_that_is_too_small_to_count_changes_nothing() -> None:
     assert set(shares(request_of(), pending(0, 100)._replace(unseen=1e-300), 50)) == {A}
+    # Twenty seconds after the others' last request. Pods that cost the same are still taken as often as each other.
+    assert set(shares(request_of(), pending(0, 0, 0)._replace(unseen=1e-18), 50)) == {A, B, C}
 
 
 def test_the_least_busy_of_a_large_pool_is_priced_less_often_the_older_the_view_is() -> None:
