@@ -6,17 +6,18 @@ Which engine wrote the page is found on the page itself, by the prefix of its me
 from __future__ import annotations
 
 import re
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 
 from schedulers.types import Adapters
 from statesync.engines.presets import PRESETS, PROCESS_START, Readings
-from statesync.engines.promtext import MetricSample, first, newest
+from statesync.engines.promtext import Lookup, MetricSample, first, newest, samples
 from statesync.types import EngineReport
 
 _LORA = b"lora_requests_info"
 _ADAPTERS = re.compile(rb'(?:^|,)(max_lora|running_lora_adapters|waiting_lora_adapters)="((?:[^"\\]|\\.)*)"')
 _NO_READINGS: Readings = {}
-_RANK = re.compile(rb'(?:^|,)(?:engine|dp_rank)="(\d+)"')
+_RANK = re.compile(rb'(?:^|,)(?:engine|dp_rank)="(\d{1,9})"')
 
 
 def engine_of(page: bytes) -> str:
@@ -24,20 +25,33 @@ def engine_of(page: bytes) -> str:
     return _match(b"\n" + page)[0]
 
 
-def parse(page: bytes, rank: int = 0, ranks: int = 1) -> EngineReport:
+def parse(page: bytes) -> EngineReport:
     """The engine's load by this page; all None if it is no metrics page of a supported engine.
 
-    Several engines on one page (data parallel) are one pod: counts are summed, `kv_usage` is averaged. With `ranks`
-    only the series of this one of them count, and those that name none.
+    Several engines on one page (data parallel) are one pod: counts are summed, `kv_usage` is averaged.
     """
-    of = partial(_of_rank, rank, ranks) if ranks > 1 else None
     page = b"\n" + page
     _, prefix, readings = _match(page)
     if not readings:
         return EngineReport()
-    values = {field: first(page, [(prefix + name, read) for name, read in row], of) for field, row in readings.items()}
+    return _report(partial(samples, page), prefix, readings, _adapters(newest(page, prefix + _LORA)))
+
+
+def parse_ranks(page: bytes, ranks: int) -> list[EngineReport]:
+    """The load of each of an engine's ranks: of a metric its own series count, and those that name none. The page is
+    searched once for all."""
+    page = b"\n" + page
+    _, prefix, readings = _match(page)
+    if not readings:
+        return [EngineReport()] * ranks
+    found, adapters = cache(lambda name: _by_rank(samples(page, name), ranks)), _adapters(newest(page, prefix + _LORA))
+    return [_report(partial(_of_rank, found, rank), prefix, readings, adapters) for rank in range(ranks)]
+
+
+def _report(look: Lookup, prefix: bytes, readings: Readings, adapters: Adapters | None) -> EngineReport:
+    values = {field: first(look, [(prefix + name, read) for name, read in row]) for field, row in readings.items()}
     hits, usage = values.get("prefix_hits_tokens"), values.get("kv_usage")
-    started_at = first(page, PROCESS_START)
+    started_at = first(look, PROCESS_START)
     return EngineReport(
         queued=_whole(values.get("queued")),
         running=_whole(values.get("running")),
@@ -46,14 +60,21 @@ def parse(page: bytes, rank: int = 0, ranks: int = 1) -> EngineReport:
         prefix_queries_tokens=_whole(values.get("prefix_queries_tokens")),
         prefix_hits_tokens=None if hits is None else _whole(hits, values.get("tier_hits")),
         started_at=values.get("started_at") if started_at is None else started_at,
-        adapters=_adapters(newest(page, prefix + _LORA)),
+        adapters=adapters,
     )
 
 
-def _of_rank(rank: int, ranks: int, found: list[MetricSample]) -> list[MetricSample]:
-    """The samples of a rank. Of an engine over several nodes each numbers on where the one before ended."""
-    named = [(int(match[1]), sample) for sample in found if (match := _RANK.search(sample.labels))]
-    return [sample for number, sample in named if number % ranks == rank] if named else found
+def _by_rank(found: list[MetricSample], ranks: int) -> list[list[MetricSample]]:
+    """The samples of each rank. Of an engine over several nodes each numbers on where the one before ended."""
+    own: list[list[MetricSample]] = [[] for _ in range(ranks)]
+    for sample in found:
+        if match := _RANK.search(sample.labels):
+            own[int(match[1]) % ranks].append(sample)
+    return own if any(own) else [found] * ranks
+
+
+def _of_rank(found: Callable[[bytes], list[list[MetricSample]]], rank: int, name: bytes) -> list[MetricSample]:
+    return found(name)[rank]
 
 
 def _match(page: bytes) -> tuple[str, bytes, Readings]:

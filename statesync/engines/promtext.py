@@ -22,8 +22,8 @@ class MetricSample(NamedTuple):
 Reading = Callable[[list[MetricSample]], float | None]
 """Makes one number of a metric's samples, of which there is at least one; None if they do not have it."""
 
-Choice = Callable[[list[MetricSample]], list[MetricSample]]
-"""Chooses some of a metric's samples."""
+Lookup = Callable[[bytes], list[MetricSample]]
+"""The samples of a metric on a page, as `samples` finds them."""
 
 _SAMPLE = re.compile(rb'(?:\{((?:[^"}\n]+|"(?:[^"\\\n]|\\.)*")*+)\})?[ \t]+([^\s]+)')
 
@@ -81,13 +81,10 @@ def _number(text: bytes) -> float | None:
     return value if isfinite(value) else None
 
 
-def first(page: bytes, metrics: Iterable[tuple[bytes, Reading]], of: Choice | None = None) -> float | None:
-    """The first of a field's metrics on the page: newer names come before older ones. `of` chooses the samples."""
+def first(look: Lookup, metrics: Iterable[tuple[bytes, Reading]]) -> float | None:
+    """The first of a field's metrics on the page: newer names come before older ones."""
     for name, read in metrics:
-        found = samples(page, name)
-        if of is not None:
-            found = of(found)
-        if found and (value := read(found)) is not None:
+        if (found := look(name)) and (value := read(found)) is not None:
             return value
     return None
 

@@ -26,7 +26,7 @@ from statesync.discovery.changes import PodChange
 from statesync.discovery.ranks import is_first, process_of
 from statesync.engines.access import NO_ACCESSES, Accesses
 from statesync.engines.http_get import Absent, HttpGetter, Unreadable
-from statesync.engines.metrics_page import engine_of, parse
+from statesync.engines.metrics_page import engine_of, parse, parse_ranks
 from statesync.engines.polling import Poller, PollInterval
 from statesync.engines.presets import AUTO
 from statesync.settings import Scrape
@@ -274,7 +274,7 @@ def _metrics(pod: Pod, page: bytes) -> tuple[str, list[EngineReport]]:
     if not page:
         raise _EmptyPage("an empty page")
     ranks = len(process_of(pod))
-    reports = [parse(page)] if ranks == 1 else [parse(page, rank, ranks) for rank in range(ranks)]
+    reports = [parse(page)] if ranks == 1 else parse_ranks(page, ranks)
     if all(report == NOTHING_KNOWN for report in reports):
         raise Absent("no metrics of an engine known here")
     return engine_of(page), reports

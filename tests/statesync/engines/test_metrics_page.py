@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schedulers.types import Adapters
-from statesync.engines.metrics_page import engine_of, parse
+from statesync.engines import metrics_page
+from statesync.engines.metrics_page import engine_of, parse, parse_ranks
+from statesync.engines.promtext import MetricSample, samples
 from statesync.types import EngineReport
 from tests.fakes.each_case import each_case
 
@@ -236,7 +238,7 @@ vllm:cache_config_info{block_size="16",engine="1",num_gpu_blocks="50"} 1.0
 vllm:prefix_cache_hits_total{engine="0"} 7
 process_start_time_seconds 5.0
 """
-    first, second = parse(page, 0, 2), parse(page, 1, 2)
+    first, second = parse_ranks(page, 2)
     assert (first.running, first.kv_usage, first.kv_capacity_tokens, first.prefix_hits_tokens) == (6, 0.2, 1600, 7)
     assert (second.running, second.kv_usage, second.kv_capacity_tokens) == (2, 0.6, 800)
     assert (second.prefix_hits_tokens, first.started_at, second.started_at) == (None, 5.0, 5.0)
@@ -244,8 +246,21 @@ process_start_time_seconds 5.0
 
 def test_the_ranks_of_a_node_are_counted_from_its_first() -> None:
     page = b'vllm:num_requests_running{engine="6"} 1\nvllm:num_requests_running{engine="7"} 3\n'
-    assert [parse(page, rank, 2).running for rank in range(2)] == [1, 3]
+    assert [each.running for each in parse_ranks(page, 2)] == [1, 3]
 
 
 def test_sglang_s_ranks_are_read_apart() -> None:
-    assert [(parse(SGLANG, rank, 2).running, parse(SGLANG, rank, 2).queued) for rank in range(2)] == [(5, 3), (2, 0)]
+    assert [(each.running, each.queued) for each in parse_ranks(SGLANG, 2)] == [(5, 3), (2, 0)]
+
+
+def test_a_page_of_many_ranks_is_searched_once_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks, searched = 64, list[bytes]()
+
+    def counted(page: bytes, name: bytes) -> list[MetricSample]:
+        searched.append(name)
+        return samples(page, name)
+
+    monkeypatch.setattr(metrics_page, "samples", counted)
+    lines = [f'vllm:num_requests_running{{engine="{rank}"}} {rank}' for rank in range(ranks)]
+    assert [each.running for each in parse_ranks("\n".join(lines).encode(), ranks)] == [*range(ranks)]
+    assert len(searched) == len(set(searched))

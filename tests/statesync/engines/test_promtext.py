@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from statesync.engines.promtext import MetricSample, first, latest, mean, newest, samples, total
+from functools import partial
+
+from statesync.engines.promtext import first, latest, mean, newest, samples, total
 from tests.fakes.each_case import each_case
 
 
@@ -18,19 +20,9 @@ def test_a_series_without_a_time_reports_no_adapters(line: str) -> None:
 
 
 def test_the_first_name_that_the_page_has_counts() -> None:
-    page = b"\nold 1\nnew 2\nnew 4\n"
-    assert first(page, ((b"newest", total), (b"new", total), (b"old", total))) == 6.0
-    assert first(page, ((b"new", mean),)) == 3.0
-    assert first(page, ((b"new", latest),)) == 4.0
-    assert first(page, ((b"new", lambda found: None), (b"old", total))) == 1.0
-    assert first(page, ((b"none", total),)) is None
-
-
-def test_a_choice_of_samples_that_has_none_of_a_metric_goes_on_to_the_next() -> None:
-    page = b'\na{r="0"} 1\nb{r="1"} 2\n'
-
-    def second(found: list[MetricSample]) -> list[MetricSample]:
-        return [each for each in found if each.labels == b'r="1"']
-
-    assert first(page, [(b"a", total), (b"b", total)]) == 1
-    assert first(page, [(b"a", total), (b"b", total)], second) == 2
+    look = partial(samples, b"\nold 1\nnew 2\nnew 4\n")
+    assert first(look, ((b"newest", total), (b"new", total), (b"old", total))) == 6.0
+    assert first(look, ((b"new", mean),)) == 3.0
+    assert first(look, ((b"new", latest),)) == 4.0
+    assert first(look, ((b"new", lambda found: None), (b"old", total))) == 1.0
+    assert first(look, ((b"none", total),)) is None
