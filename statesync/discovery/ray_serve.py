@@ -3,8 +3,9 @@
 Here are the question to Ray's dashboard and what its answer says; `known.py` decides what a look changes. Of Ray itself
 nothing is imported.
 
-An application that is changed is DEPLOYING, or DEPLOY_FAILED after a bad change, while its earlier replicas serve on.
-So it counts as there while each of its deployments has a running replica.
+An application that is changed is DEPLOYING, or DEPLOY_FAILED after a bad change, while its earlier replicas serve on. A
+deployment that was added may take minutes to start, and one of several may be ill. So an application comes to be there
+when each of its deployments has a running replica, and then stays while any has.
 """
 
 from __future__ import annotations
@@ -68,13 +69,13 @@ class _Application(msgspec.Struct):
     route_prefix: str | None = None
     deployments: dict[str, _Deployment] = {}
 
-    @property
-    def serves(self) -> bool:
-        """Whether requests get answers. A running application may have scaled to zero."""
+    def serves(self, served: bool) -> bool:
+        """Whether requests get answers, of an application that `served` at the last look, or did not. A running one may
+        have scaled to zero."""
         if self.status in ("RUNNING", "DELETING"):
             return self.status == "RUNNING"
-        found = self.deployments.values()
-        return bool(found) and all(any(each.state == "RUNNING" for each in one.replicas) for one in found)
+        found = [any(each.state == "RUNNING" for each in one.replicas) for one in self.deployments.values()]
+        return any(found) if served else bool(found) and all(found)
 
 
 class _Details(msgspec.Struct):
@@ -126,6 +127,8 @@ class RayServeSource:
         self._template = template or PodTemplate()
         self._sleep = sleep
         self._known = KnownPods(interval_s, rng)
+        self._served = False
+        """Whether the application served when the dashboard answered last."""
 
     async def run(self, on_pods: OnPods, /) -> None:
         """Look, call `on_pods` if the list changed, sleep, and repeat until cancelled."""
@@ -149,21 +152,26 @@ class RayServeSource:
         """What the answer says. Raises DiscoveryError for a proxy whose address is none."""
         name, http = self._target.application, details.http_options or _HttpOptions()
         application = details.applications.get(name)
+        self._served = application is not None and application.serves(self._served)
         if application is None:
             return LookupEmpty(f"no application {name!r}; there are: {', '.join(details.applications) or 'none'}")
-        if not application.serves:
+        if not self._served:
             return LookupEmpty(f"application {name!r} is {application.status}: {application.message[:200]}")
         prefix = (application.route_prefix or "").rstrip("/")
         if application.route_prefix is None or not is_base(prefix):
             return LookupEmpty(f"application {name!r} has route_prefix {application.route_prefix!r}; give it /")
         if http.host.startswith(("127.", "::1", "localhost")):
             return LookupEmpty(f"the proxies listen on {http.host}; set Serve's http_options.host to 0.0.0.0")
-        pods = tuple(
+        pods = [
             self._pod(proxy.node_ip or "", http.port, prefix, unready=_UNREADY[proxy.status], node=node)
             for node, proxy in details.proxies.items()
             if proxy.status in _UNREADY
-        )
-        return LookupFound(pods, float("inf")) if pods else LookupEmpty("Serve has no proxy: see its proxy_location")
+        ]
+        # A node that came back under another id may be named twice for a while: the proxy that is ready counts.
+        found = {pod.id: pod for pod in sorted(pods, key=lambda pod: not pod.unready)}
+        if not found:
+            return LookupEmpty("Serve has no proxy: see its proxy_location")
+        return LookupFound(tuple(found.values()), float("inf"))
 
     def _pod(self, ip: str, port: int, prefix: str, *, unready: str, node: str) -> Pod:
         host, template = f"[{ip}]" if ":" in ip else ip, self._template

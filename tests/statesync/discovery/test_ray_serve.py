@@ -84,6 +84,41 @@ def test_an_application_that_changes_stays_while_its_earlier_replicas_run(status
     assert isinstance(look(dashboard), LookupEmpty)
 
 
+def test_an_application_that_served_stays_while_any_of_its_deployments_has_a_running_replica() -> None:
+    dashboard = RayDashboard()
+    source = RayServeSource(target_of(URL), dashboard.read)
+    kinds = []
+    for status, replicas in (
+        ("DEPLOYING", []),
+        ("RUNNING", []),
+        ("DEPLOYING", []),
+        ("UNHEALTHY", []),
+        ("DELETING", []),
+        ("DEPLOYING", []),
+        ("DEPLOYING", [{"state": "RUNNING"}]),
+    ):
+        dashboard.application["status"] = status
+        dashboard.application["deployments"]["added"] = {"replicas": replicas}
+        kinds.append(isinstance(asyncio.run(source.look()), LookupFound))
+    assert kinds == [False, True, True, True, False, False, True]
+    dashboard.application["deployments"] = {}
+    dashboard.application["status"] = "DEPLOY_FAILED"
+    assert isinstance(asyncio.run(source.look()), LookupEmpty)
+
+
+@each_case("earlier", ["DRAINING", "UNHEALTHY"])
+def test_of_two_proxies_at_one_address_the_one_that_is_ready_counts(earlier: str) -> None:
+    dashboard = RayDashboard()
+    dashboard.application["route_prefix"] = "/"
+    for states in ((earlier, "HEALTHY"), ("HEALTHY", earlier)):
+        dashboard.details["proxies"] = {
+            f"n{at}": {"node_ip": "10.0.0.1", "status": state} for at, state in enumerate(states)
+        }
+        found = look(dashboard)
+        assert isinstance(found, LookupFound)
+        assert [(pod.address, pod.unready) for pod in found.pods] == [("10.0.0.1:18123", "")]
+
+
 def test_a_running_application_may_have_scaled_to_zero() -> None:
     dashboard = RayDashboard()
     dashboard.application["deployments"]["E"]["replicas"] = []
