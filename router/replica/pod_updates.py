@@ -110,7 +110,9 @@ class PodUpdates:
         failing = self._failing.setdefault(status.pool, set())
         (failing.add if PROBE in status.blockers or PROBE in status.kept else failing.discard)(pod)
         if failing:
-            self.on_probe_failed(failing)
+            # One probe finds all ranks of a process failing, one after the other: none moves its requests to the next.
+            ranks = process_of(self._view.pod(pod))
+            self.on_probe_failed(failing if len(ranks) < 2 else failing.union(ranks))
 
     def ends_of(self, health: HealthTracker) -> Callable[[PodId, Outcome, float], None]:
         """Takes the ends of requests. A failure counts for all ranks of the pod's process, a success for its own."""

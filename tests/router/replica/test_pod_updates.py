@@ -242,6 +242,17 @@ def test_all_pods_of_a_pool_that_fail_their_probes_give_their_requests_back_in_o
     assert passes == [{A.id}, {A.id, B.id}, {B.id}]
 
 
+def test_requests_of_a_rank_whose_probe_fails_do_not_move_to_another_rank_of_its_process() -> None:
+    pods = PodFixture()
+    passes: list[frozenset[PodId]] = []
+    pods.updates.on_probe_failed = lambda failing: passes.append(frozenset(failing))
+    ranks = ranks_of(A, 3)
+    pods.registry.on_pods("learns", [*ranks, B])
+    for rank in ranks:
+        pods.updates.on_health(rank.id, "probe", True)
+    assert passes == [{rank.id for rank in ranks}] * 3
+
+
 def test_a_failure_of_one_rank_counts_for_its_process_and_a_success_for_itself() -> None:
     pods = PodFixture()
     (first, second), other = ranks_of(A, 2), B
