@@ -8,7 +8,7 @@ from loadtests.sim.engine.model import EngineRequest
 from loadtests.sim.engine.profiles import PROFILES
 from loadtests.sim.simpod.errors import ApiError
 from loadtests.sim.simpod.ranks import EngineRank, chosen, exposition, totals
-from statesync.engines.metrics_page import parse
+from statesync.engines.metrics_page import parse, parse_ranks
 
 
 def made(count: int = 2) -> list[EngineRank]:
@@ -34,7 +34,7 @@ def test_the_page_has_a_series_for_each_rank_and_those_of_a_metric_together() ->
     ranks = made()
     ranks[1].engine.submit(EngineRequest("a", 10, (), 1))
     page = exposition(ranks)
-    assert [parse(page, rank, 2).queued for rank in range(2)] == [0, 1]
+    assert [each.queued for each in parse_ranks(page, 2)] == [0, 1]
     assert parse(page).queued == 1
     assert page.count(b"# TYPE vllm:num_requests_waiting ") == page.count(b"process_start_time_seconds 1000") == 1
     assert exposition(ranks[:1]) == ranks[0].meters.text()
