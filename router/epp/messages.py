@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from router.dataplane.http.header_rules import REQUEST
+from router.dataplane.http.header_rules import REQUEST, is_forwarding
 from router.epp.wire_format import Reader, entry, field, last, merged, nested, part, varint
 from router.epp.wires import MARK
 from statesync.discovery import address as addresses
@@ -168,7 +168,7 @@ def _kind(name: bytes) -> int:
     if name[:1] == b":" or name in _NOT_FED:
         kind = _KEPT_BACK
     else:
-        kind = _READ if name in REQUEST or name[:12] == b"x-forwarded-" or name[:10] == b"x-turnout-" else _OTHER
+        kind = _READ if name in REQUEST or is_forwarding(name) or name[:10] == b"x-turnout-" else _OTHER
     if len(name) <= MAX_NAME_BYTES:
         if len(_kinds) >= MAX_NAMES:
             _kinds.clear()

@@ -106,7 +106,9 @@ def test_headers_that_are_no_request_are_refused(headers: dict[str, str]) -> Non
 
 def test_only_what_the_gateway_changed_is_changed() -> None:
     given = CHAT | {"authorization": "Bearer client", "x-turnout-policy": "p", "x-forwarded-for": "1.1.1.1", "te": "x"}
+    given |= {"x-real-ip": "1.1.1.1", "forwarded": "for=1.1.1.1", "trailer": "x"}
     request = read_request(pairs(given), 1, end=False)
+    assert request.others == [], "what the gateway drops is in no block that it passes on"
     head = POD_HEAD + b"authorization: Bearer pool\r\nx-request-id: 1"
     mutation = mutation_to(request, head, 3, "10.0.0.1:8000")
     assert set_by(mutation) == {
