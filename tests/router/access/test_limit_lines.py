@@ -29,6 +29,13 @@ def test_lines_follow_what_is_left_and_the_time_until_nothing_is_used() -> None:
     assert lines.of([one], 6.0) == text(60, 60, "0s")
 
 
+def test_what_is_left_may_change_within_a_millisecond() -> None:
+    lines, one = LimitLines(b"requests"), share(6_000_000)
+    assert lines.of([one], 0.0) == text(6_000_000, 6_000_000, "0s")
+    one.use(1.0)
+    assert lines.of([one], 0.0) == text(6_000_000, 5_999_999, "0s")
+
+
 def test_the_same_numbers_are_the_same_bytes() -> None:
     lines, one = LimitLines(b"requests"), share()
     assert lines.of([one], 0.0) is lines.of([one], 1.0)

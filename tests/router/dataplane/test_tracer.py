@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from router.dataplane.tracer import Tracer
 from router.settings import Logging, Pool
 from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
 from router.telemetry.trace_context import TraceParent, parse
@@ -144,6 +145,13 @@ def test_each_attempt_is_a_span_of_its_own() -> None:
         assert [attempt.span_id for attempt in trace.attempts] == [sent(pod).span_id for pod in (first, second, third)]
         assert {sent(pod).trace_id for pod in (first, second, third)} == {trace.trace_id}
         assert outcome.error == ""
+
+
+def test_traces_that_are_not_recorded_have_ids_of_their_own() -> None:
+    with Rig(sample_ratio=0.0) as rig:
+        tracer = Tracer(lambda *_: None, 0.0, rig.wire.clock, rig.wire.clock, lambda: 7, rig.view)
+        found = [parse(tracer._unsampled().strip().removeprefix(b"traceparent: ")) for _ in range(1000)]
+        assert len({parent.trace_id for parent in found if parent is not None}) == 1000
 
 
 def test_an_unsampled_request_keeps_its_trace_over_its_attempts() -> None:

@@ -18,6 +18,14 @@ OUTCOME = RequestOutcome(
     "POST", "/v1/chat/completions", True, "alias", "main", "search", 200, "", True, 10.0, 14.0, False, 12.0, 13.0, {}
 )
 """Arrived at 10 s, first byte at 12 s, last at 13 s, over at 14 s."""
+OTHER_OUTCOMES: dict[str, Any] = {
+    **{"method": "PUT", "path": "/v1/embeddings", "known_path": False, "model": "other", "pool": "other"},
+    **{"tenant": "other", "status": 503, "error": "overloaded", "stream": False},
+}
+OTHER_ATTEMPTS: dict[str, Any] = {
+    **{"span_id": 2, "status": 503, "error": "timeout", "address": "10.0.0.2:8000", "pod": "b", "pool": "other"},
+    **{"model": "other", "policy": "other"},
+}
 
 
 def maker() -> SpanMaker:
@@ -164,19 +172,27 @@ def test_the_state_of_the_trace_is_kept_and_a_bad_one_ignored() -> None:
         assert root.trace_state == expected
 
 
+def parts(made: list[Span]) -> list[tuple[object, ...]]:
+    return [(span.name, span.kind, attributes(span), span.status.code) for span in made]
+
+
 def test_requests_that_differ_in_one_thing_share_no_more_than_the_rest() -> None:
     """Parts of spans are kept: each one is what a new maker makes of it."""
     one = maker()
-    outcomes = [
-        *(OUTCOME, OUTCOME._replace(status=503, error="overloaded"), OUTCOME._replace(tenant="other")),
-        *(OUTCOME._replace(stream=False), OUTCOME._replace(model="m"), OUTCOME._replace(path="/x", known_path=False)),
-    ]
-    attempts = [attempt(2), attempt(2, 503), attempt(2, 0, "timeout"), attempt(2, address="10.0.0.2:8000")]
+    outcomes = [OUTCOME, OUTCOME._replace(path="/x"), OUTCOME._replace(path="/x", method="PUT")]
+    outcomes += [OUTCOME._replace(**{name: value}) for name, value in OTHER_OUTCOMES.items()]
     for outcome in outcomes * 2:
-        for tried in attempts:
-            of = trace(tried, attempt(3))
-            fresh = [(span.name, attributes(span), span.status.code) for span in read(of, outcome)]
-            assert [(span.name, attributes(span), span.status.code) for span in read(of, outcome, one)] == fresh
+        for name, value in OTHER_ATTEMPTS.items():
+            tried = attempt(2)
+            setattr(tried, name, value)
+            for of in (trace(tried), trace(tried, attempt(3)), trace(attempt(3), tried)):
+                assert parts(read(of, outcome, one)) == parts(read(of, outcome)), (outcome, name)
+
+
+def test_no_child_ends_before_it_begins() -> None:
+    """Not even one whose last moment was not noted."""
+    relay = spans(trace(attempt(2)), OUTCOME._replace(last_at=0.0))["relay"]
+    assert seconds(relay) == (12.0, 12.0)
 
 
 def test_the_parts_that_are_kept_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from router.dataplane.resume.event_log import LogReader
 from router.dataplane.resume.follower import MISSING_S, UNREACHED_S
 from router.dataplane.resume.keeper import TTL_S
 from router.settings import TenantSettings
@@ -265,6 +266,11 @@ def test_an_answer_that_was_complete_but_for_its_end_is_ended(pair: Pair) -> Non
     assert back.answer().complete
     assert back.raw.count(b"[DONE]") == 1
     assert two.rig.nobody_asked()
+    two.turn()
+    (log,) = two.streams.logs.values()
+    reader = LogReader()
+    reader.feed(log[33:])
+    assert reader.ended, "one that comes back again gets the same"
 
 
 def test_a_refusal_of_the_pod_that_is_to_go_on_is_an_error_event(pair: Pair) -> None:
