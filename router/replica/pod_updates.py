@@ -56,6 +56,8 @@ class PodUpdates:
         """These, by pool. Kept up, as all pods of a pool may fail one after the other."""
         self._kept: dict[str, set[PodId]] = {}
         """Pods that fail and are kept in the rotation, by pool."""
+        self._failed_last: set[PodId] = set()
+        """Ranks whose own last request failed."""
         self._unknown: set[PodId] = set()
         """Pods of no pool on which another replica placed a prompt since the last `forget_unknown`."""
         self._long_unknown: set[PodId] = set()
@@ -115,14 +117,21 @@ class PodUpdates:
             self.on_probe_failed(failing if len(ranks) < 2 else failing.union(ranks))
 
     def ends_of(self, health: HealthTracker) -> Callable[[PodId, Outcome, float], None]:
-        """Takes the ends of requests. A failure counts for all ranks of the pod's process, a success for its own."""
+        """Takes the ends of requests. A failure counts for all ranks of the pod's process, and a success for those
+        whose own last request did not fail: otherwise rare failures would add up on a rank with few requests."""
 
         def take(pod: PodId, outcome: Outcome, now: float) -> None:
+            unsettled = pod in health.unsettled
             health.outcome(pod, outcome, now)
-            if outcome is Outcome.FAILURE and self._is_known(pod):
-                for rank in process_of(self._view.pod(pod)):
-                    if rank != pod:
-                        health.outcome(rank, outcome, now)
+            if outcome is Outcome.BUSY or (outcome is Outcome.OK and not unsettled) or not self._is_known(pod):
+                return
+            ranks = [rank for rank in process_of(self._view.pod(pod)) if rank != pod]
+            if not ranks:
+                return
+            (self._failed_last.discard if outcome is Outcome.OK else self._failed_last.add)(pod)
+            for rank in ranks:
+                if outcome is Outcome.FAILURE or rank not in self._failed_last:
+                    health.outcome(rank, outcome, now)
 
         return take
 
@@ -167,6 +176,7 @@ class PodUpdates:
             self._prefix.forget(pod.id)
             self._upstream.drop_idle(pod.address)
         gone = {pod.id for pod in pods}
+        self._failed_last -= gone
         for pod in pods:
             self.not_probed(pool, pod.id)
         self._routes.forgotten(pool, gone)

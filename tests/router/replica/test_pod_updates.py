@@ -266,3 +266,17 @@ def test_a_failure_of_one_rank_counts_for_its_process_and_a_success_for_itself()
     ended(other.id, Outcome.FAILURE, pods.now)
     assert sorted(pods.routable("learns")) == [first.id, second.id, C.id]
     ended(PodId("gone"), Outcome.FAILURE, pods.now)
+
+
+def test_rare_failures_of_other_ranks_do_not_add_up_on_a_rank_without_requests() -> None:
+    pods = PodFixture()
+    ranks = [rank.id for rank in ranks_of(A, 3)]
+    pods.registry.on_pods("learns", [*ranks_of(A, 3), B, C])
+    health = HealthTracker(Health(eject_failures=3), lambda *change: None, rng=lambda: 0.0)
+    health.change_pods("learns", [*ranks, B.id, C.id], [])
+    ended = pods.updates.ends_of(health)
+    for _ in range(5):
+        ended(ranks[0], Outcome.FAILURE, pods.now)
+        ended(ranks[1], Outcome.OK, pods.now)
+    assert [bool(health.blockers(rank)) for rank in ranks] == [True, False, False], "it failed itself each time"
+    assert not health.unsettled.intersection(ranks[1:])
