@@ -104,7 +104,11 @@ class StreamKeeper:
         self.add(kept)
 
     def add(self, stream: KeptStream) -> None:
-        """Save this stream from now on."""
+        """Save this stream from now on. One of the same name was taken over from this replica itself, whose sign of
+        life had lapsed: no one would end it."""
+        before = self.streams.get(stream.key)
+        if before is not None:
+            self._displaced(before, TAKEN)
         stream.exchange.edge = stream
         stream.since = self.clock()
         stream.following = stream.lost = False
@@ -260,7 +264,7 @@ class StreamKeeper:
         self._forget(stream)
         if result != TAKEN and stream.client is not None:
             return
-        _log.warning("a kept stream is %s", "taken by another replica" if result == TAKEN else "lost")
+        _log.warning("a kept stream is %s", "taken over elsewhere" if result == TAKEN else "lost")
         client = stream.detach()
         if not exchange.done:
             self.handler.abandon(exchange)

@@ -181,3 +181,20 @@ def test_bytes_of_a_stream_that_was_let_go_of_while_they_were_saved_are_not_coun
         pod.sends(LAST_CHUNK)
         one.turn(TTL_S + 1)
         assert one.keeper.kept_bytes == 0  # was 288; from 64 MB on no stream was kept any more
+
+
+def test_a_stream_that_is_taken_over_from_the_same_replica_does_not_go_on_twice() -> None:
+    """Its sign of life lapsed while the store was away, and its own follower is the first that sees so."""
+    with ResumingRig(MemoryStreams(), "a", mid_stream=True) as one:
+        client, pod = one.begins(" a")
+        one.turn()
+        one.streams.alive.clear()
+        back = one.resumes(last_id(client))
+        one.rig.wire.do(lambda: run_now(one.follower.look()))
+        assert (client.fate, pod.fate) == ("aborted", "aborted")
+        other = one.rig.asked().sends(SSE_HEAD, event(delta(" b")))
+        ends(other)
+        assert back.answer().complete
+        assert said(client, back) == " a b"
+        one.turn()
+        assert one.keeper.streams == {}
