@@ -302,6 +302,9 @@ class StreamKeeper:
                 saved = not stream.unsaved and stream.key not in self._free
                 if saved or (stream.over and stream.grace_until <= now):
                     self._forget(stream)
+                    if stream.client is None and not stream.over:
+                        self.handler.abandon(stream.exchange)  # no client can come back to it
+                        stream.let_go()
             else:
                 stream.lose()
         while self._past and self._past[0][0] <= now:

@@ -198,3 +198,14 @@ def test_a_stream_that_is_taken_over_from_the_same_replica_does_not_go_on_twice(
         assert said(client, back) == " a b"
         one.turn()
         assert one.keeper.streams == {}
+
+
+def test_a_stream_without_a_client_ends_once_it_cannot_be_kept() -> None:
+    with ResumingRig(MemoryStreams(), "a") as one:
+        client, pod = one.begins(" a")
+        one.turn()
+        client.leaves()
+        assert pod.fate == "", "the client may come back"
+        pod.sends(event("\x01"))
+        one.turn()
+        assert (pod.fate, one.keeper.streams) == ("aborted", {})
