@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange, Placement
 from router.dataplane.http import responses, sse
-from router.dataplane.http.chunked import LAST_CHUNK
+from router.dataplane.http.chunked import LAST_CHUNK, chunk
 from router.dataplane.http.response_parser import CHUNKED, LENGTH, NO_BODY, UNTIL_CLOSE, ResponseHead
 from router.dataplane.http.upstream import DISCARD
 from router.dataplane.http.upstream_connection import UpstreamConnection
@@ -193,7 +193,7 @@ class Relay:
 
     def _pass_on(self, piece: bytes) -> None:
         if self._mode == WRAP:
-            piece = responses.chunk(piece)
+            piece = chunk(piece)
         self._metrics.bytes_out += len(piece)
         if self._head:
             self._head.append(piece)
@@ -282,5 +282,5 @@ class Relay:
         event = responses.error_event(failure, responses.dialect_of(self.exchange.path), self.tail)
         if sent and not sent.endswith(sse.EVENT_ENDS):
             event = b"\n\n" + event  # the event before it ends here
-        edge.write(event if self._mode == BARE else responses.chunk(event))
+        edge.write(event if self._mode == BARE else chunk(event))
         edge.close()

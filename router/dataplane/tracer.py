@@ -87,7 +87,7 @@ class Tracer:
         return self._record(exchange, RequestTrace(self._id() << 64 | low, 0, SAMPLED), exchange.kept)
 
     def _unsampled(self) -> bytes:
-        """A line of its own for a request that is not recorded, at a tenth of the cost of formatting it."""
+        """A line of its own for a request that is not recorded, put together from parts that are made."""
         self._count += 1
         digits = self._count & 0xFF
         if not digits or not self._before:

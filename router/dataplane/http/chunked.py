@@ -14,6 +14,9 @@ from router.dataplane.http.header_rules import NO_TRAILERS
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
+_SIZE_LINES: Final = tuple([b"%x\r\n" % size for size in range(4096)])
+"""By the size of a chunk: those of most events, made once."""
+
 _MAX_LINE: Final = 4096
 _MAX_TRAILER_BYTES: Final = 8192
 _MAX_EXCESS: Final = 16384
@@ -145,3 +148,15 @@ class ChunkScanner:
             if at - start > _MAX_TRAILER_BYTES:
                 raise BadChunk("its trailers are too large")
         return at + 2
+
+
+def chunk(data: bytes) -> bytes:
+    """The data as one chunk."""
+    size = len(data)
+    return b"%b%b\r\n" % (_SIZE_LINES[size] if size < len(_SIZE_LINES) else b"%x\r\n" % size, data)
+
+
+def chunk_before(data: bytes, rest: bytes) -> bytes:
+    """The data as one chunk, and what follows it as it comes."""
+    size = len(data)
+    return b"%b%b\r\n%b" % (_SIZE_LINES[size] if size < len(_SIZE_LINES) else b"%x\r\n" % size, data, rest)

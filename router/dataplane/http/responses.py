@@ -136,8 +136,3 @@ def error_event(error: GatewayError, dialect: Dialect = Dialect.OPENAI, before: 
         return b"event: error\ndata: " + _json({"type": "error", **fields, "sequence_number": number}) + b"\n\n"
     name = b"event: error\n" if dialect is Dialect.ANTHROPIC else b""
     return name + b"data: " + error_body(error, dialect) + b"\n\n"
-
-
-def chunk(payload: bytes) -> bytes:
-    """`payload` as one HTTP/1.1 chunk."""
-    return b"%x\r\n%b\r\n" % (len(payload), payload)

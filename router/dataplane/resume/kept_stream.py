@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.http.chunked import LAST_CHUNK, ChunkScanner
+from router.dataplane.http.chunked import LAST_CHUNK, ChunkScanner, chunk, chunk_before
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.http.edge import Edge, RequestHandler
 from router.dataplane.resume.event_log import URGENT_BYTES, LogWriter, Unkeepable, split_events
-from router.dataplane.resume.id_chunks import chunk, chunk_behind
 
 _HEAD_END: Final = b"\r\n\r\n"
 _DONE: Final = b"data: [DONE]"
@@ -142,7 +141,7 @@ class KeptStream(Edge[Exchange]):
         if plain and len(data) > _SHORT:
             eol = 3 if data[3] == _CR else 2
             if line := log.follow(data[eol + 2 : -2]):  # one event in one chunk, as most are
-                self._send(chunk_behind(line, data))
+                self._send(chunk_before(line, data))
                 if len(log.unsaved) > URGENT_BYTES:
                     self._owner.unsaved(self)
                 return
@@ -165,7 +164,7 @@ class KeptStream(Edge[Exchange]):
             if end > len(data):
                 break
             if line := log.follow(event := data[eol + 2 : end - 2]):
-                out.append(chunk_behind(line, data[at:end]))
+                out.append(chunk_before(line, data[at:end]))
             elif event.find(b"\n\n") == len(event) - 2 >= 0 and _CR not in event:
                 out.append(self._numbered(event, log))
             else:

@@ -10,7 +10,6 @@ from router.dataplane.http.responses import (
     ANTHROPIC_TYPES,
     CLOSE,
     Dialect,
-    chunk,
     dialect_of,
     error_answer,
     error_body,
@@ -149,7 +148,3 @@ def test_an_error_event_is_one_event_whatever_its_text(text: str) -> None:
     assert json.loads(raw.removeprefix(b"data: "))["error"]["message"] == text
     named = error_event(BadRequest(text), Dialect.ANTHROPIC)
     assert named.startswith(b"event: error\ndata: {")
-
-
-def test_a_chunk_begins_with_its_length() -> None:
-    assert chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
