@@ -104,6 +104,7 @@ COMPILED = [
     "router/epp/stream.py",
     "router/epp/wire_format.py",
     "router/epp/wires.py",
+    "router/protobuf.py",
     "router/telemetry/metrics.py",
     "router/telemetry/request_trace.py",
     "router/telemetry/span_encoding.py",

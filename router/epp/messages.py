@@ -11,8 +11,9 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from router.dataplane.http.header_rules import REQUEST, is_forwarding
-from router.epp.wire_format import Reader, entry, field, last, merged, nested, part, varint
+from router.epp.wire_format import Reader, entry, last, merged, part
 from router.epp.wires import MARK
+from router.protobuf import field, nested, varint
 from statesync.discovery import address as addresses
 
 REQUEST_HEADERS: Final = 2
@@ -174,14 +175,6 @@ def _kind(name: bytes) -> int:
             _kinds.clear()
         _kinds[name] = kind
     return kind
-
-
-def chunk(piece: bytes) -> bytes:
-    """A piece of a chunked body."""
-    return b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
-
-
-LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 def response_head(pairs: list[tuple[bytes, bytes]], *, end: bool, sized: bool) -> tuple[bytes, bool]:

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from router.dataplane.http.chunked import LAST_CHUNK, chunk
 from router.epp.messages import (
-    LAST_CHUNK,
     REQUEST_BODY,
     REQUEST_HEADERS,
     REQUEST_TRAILERS,
@@ -23,7 +23,6 @@ from router.epp.messages import (
     BadMessage,
     EnvoyMessage,
     ProxyRequest,
-    chunk,
     endpoint,
     immediate,
     nothing,
@@ -145,7 +144,7 @@ class ExtProcStream:
         if self._client is None:
             return
         body, end = message.body()
-        self._client.deliver(chunk(body) + LAST_CHUNK if end else chunk(body))
+        self._client.deliver(framed(body, end=end))
 
     def _request_trailers(self, message: EnvoyMessage) -> None:
         self._trailers = True
@@ -219,7 +218,7 @@ class ExtProcStream:
             return
         self._answered = end
         if self._chunked:
-            body = chunk(body) + LAST_CHUNK if end else chunk(body)
+            body = framed(body, end=end)
         if body:
             pod.deliver(body)
 
@@ -232,3 +231,9 @@ _STEPS: Final = {
     RESPONSE_BODY: ExtProcStream._response_body,
     RESPONSE_TRAILERS: ExtProcStream._response_trailers,
 }
+
+
+def framed(body: bytes, *, end: bool) -> bytes:
+    """A piece of a chunked body, which may be empty."""
+    piece = chunk(body) if body else b""
+    return piece + LAST_CHUNK if end else piece

@@ -1,4 +1,4 @@
-"""Protobuf's wire format: fields of a message one after the other, and fields to bytes. Knows no message.
+"""Protobuf's wire format, read: fields of a message one after the other. Knows no message.
 
 Protobuf's objects for the dozen messages of a request took as long as the pick; the tests hold both to be equal.
 """
@@ -15,8 +15,6 @@ _FIXED32: Final = 5
 
 _LONGEST: Final = 63
 """Bits before the last byte of the longest number."""
-
-_ONE: Final = [bytes((number,)) for number in range(256)]
 
 
 class NotAMessage(ValueError):
@@ -129,30 +127,3 @@ def entry(message: bytes, key: bytes) -> bytes | None:
             if part(each, 1) == key:
                 found = merged(each, 2)
     return found
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A field that is text, bytes or a message; `number` is at most 15."""
-    size = len(content)
-    length = _ONE[size] if size < 0x80 else varint(size)
-    return b"".join([_ONE[number << 3 | _BYTES], length, content])
-
-
-def nested(numbers: tuple[int, ...], content: bytes) -> bytes:
-    """A field in a field; the innermost comes first. The content is copied once."""
-    head = b""
-    for number in numbers:
-        size = len(head) + len(content)
-        head = _ONE[number << 3 | _BYTES] + (_ONE[size] if size < 0x80 else varint(size)) + head
-    return head + content
-
-
-def varint(number: int) -> bytes:
-    """A number, of which none here is negative."""
-    if number < 0x4000:  # a length, as a rule
-        return _ONE[number] if number < 0x80 else _ONE[number & 0x7F | 0x80] + _ONE[number >> 7]
-    made = b""
-    while number > 0x7F:
-        made += _ONE[number & 0x7F | 0x80]
-        number >>= 7
-    return made + _ONE[number]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from router.protobuf import field, varint
+
 INTERNAL, SERVER, CLIENT = 1, 2, 3
 """Kinds of spans."""
 
@@ -21,32 +23,6 @@ _DOUBLE: Final = struct.Struct("<d").pack
 _TIME: Final = struct.Struct("<Q").pack
 _TIMES: Final = struct.Struct("<BQBQ").pack
 _ID: Final = struct.Struct(">Q").pack
-
-_LAST: Final = [bytes((number,)) for number in range(0x80)]
-_MORE: Final = [bytes((number | 0x80,)) for number in range(0x80)]
-"""Seven bits as the last byte of a number, and as one of those before it."""
-_TAGS: Final = [bytes((number << 3 | 2,)) for number in range(16)]
-"""How a field of a length and bytes begins."""
-
-
-def varint(number: int) -> bytes:
-    """A number of 64 bits; a negative one as its two's complement."""
-    if 0 <= number < 0x80:
-        return _LAST[number]
-    if 0 <= number < 0x4000:
-        return _MORE[number & 0x7F] + _LAST[number >> 7]
-    number &= 0xFFFF_FFFF_FFFF_FFFF
-    parts = []
-    while number > 0x7F:
-        parts.append(_MORE[number & 0x7F])
-        number >>= 7
-    parts.append(_LAST[number])
-    return b"".join(parts)
-
-
-def field(number: int, content: bytes) -> bytes:
-    """A field of a length and bytes; `number` is at most 15."""
-    return b"".join([_TAGS[number], varint(len(content)), content])
 
 
 def text_attribute(name: str, value: str) -> bytes:
@@ -69,8 +45,7 @@ class CountAttribute:
         key = field(1, name.encode())
         sizes = range(11)
         self._before = [
-            _TAGS[_ATTRIBUTE] + _LAST[len(key) + 3 + size] + key + _TAGS[2] + _LAST[1 + size] + b"\x18"
-            for size in sizes
+            bytes((_ATTRIBUTE << 3 | 2, len(key) + 3 + size)) + key + bytes((0x12, 1 + size, 0x18)) for size in sizes
         ]
         """What precedes a number of so many bytes."""
 
@@ -88,7 +63,7 @@ class SecondsAttribute:
     def __init__(self, name: str) -> None:
         """`name` has at most 100 bytes."""
         key = field(1, name.encode())
-        self._before = _TAGS[_ATTRIBUTE] + _LAST[len(key) + 11] + key + b"\x12\x09\x21"
+        self._before = bytes((_ATTRIBUTE << 3 | 2, len(key) + 11)) + key + b"\x12\x09\x21"
 
     def of(self, value: float) -> bytes:
         """The attribute with this value."""
@@ -103,7 +78,7 @@ class EventName:
     def __init__(self, name: str) -> None:
         """`name` has at most 100 bytes."""
         self._after = field(2, name.encode())
-        self._before = _TAGS[11] + _LAST[9 + len(self._after)] + b"\x09"
+        self._before = bytes((11 << 3 | 2, 9 + len(self._after), 0x09))
 
     def at(self, unix_ns: int) -> bytes:
         """The event at this time."""
@@ -112,7 +87,7 @@ class EventName:
 
 def named(name: str, kind: int, *, failed: bool = False) -> bytes:
     """Name, kind and status."""
-    return field(5, name.encode()) + b"\x30" + _LAST[kind] + (b"\x7a\x02\x18\x02" if failed else b"\x7a\x00")
+    return field(5, name.encode()) + b"\x30" + varint(kind) + (b"\x7a\x02\x18\x02" if failed else b"\x7a\x00")
 
 
 def begin(trace_id: int) -> bytes:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from router.protobuf import field
 from router.telemetry import span_encoding as encoding
 from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
 from router.telemetry.span_encoding import (
@@ -159,7 +160,7 @@ class _Tree:
         self.trace = trace
         self._offset_ns = offset_ns
         state = state_of(trace.state) if trace.state else ""
-        self.state = encoding.field(3, state.encode()) if state else b""
+        self.state = field(3, state.encode()) if state else b""
         self.begin = encoding.begin(trace.trace_id)
         self.root = encoding.id_bytes(trace.span_id)
         self.below = encoding.below(trace.span_id)

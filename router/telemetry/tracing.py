@@ -24,8 +24,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
+from router.protobuf import field
 from router.telemetry.request_trace import RequestOutcome, RequestTrace
-from router.telemetry.span_encoding import field
 from router.telemetry.spans import SpanMaker, count_of
 
 TRACES_PATH: Final = "/v1/traces"

@@ -18,7 +18,6 @@ from router.epp.messages import (
     BadMessage,
     EnvoyMessage,
     ProxyRequest,
-    chunk,
     endpoint,
     immediate,
     nothing,
@@ -30,7 +29,8 @@ from router.epp.messages import (
     subset_of,
     with_headers,
 )
-from router.epp.wire_format import NotAMessage, field, nested, varint
+from router.epp.wire_format import NotAMessage
+from router.protobuf import field, nested, varint
 from tests.fakes.each_case import each_case
 from tests.fakes.ext_proc import (
     CHAT,
@@ -208,7 +208,6 @@ def test_an_endpoint_is_address_and_port(address: str, expected: str) -> None:
 def test_a_body_without_bytes_is_one_piece() -> None:
     (piece,) = [ProcessingResponse.FromString(each) for each in streamed(RESPONSE_BODY, b"", end=True)]
     assert piece.response_body.response.body_mutation.streamed_response.end_of_stream
-    assert (chunk(b""), chunk(b"ab")) == (b"", b"2\r\nab\r\n")
 
 
 def test_an_answer_of_the_gateways_loses_its_framing() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from router.epp.messages import MAX_CHUNK_BYTES
-from router.epp.stream import BUFFERED, NONE
+from router.epp.stream import BUFFERED, NONE, framed
 from router.settings import Limits, Pool, Retries
 from tests.fakes.ext_proc import (
     BODY,
@@ -284,3 +284,8 @@ def test_a_connection_without_a_socket_is_used_again_by_the_next_request() -> No
             assert destination(stream.takes()[0]) == FIRST
             stream.sends(response_headers(OK), response_body(b"data: {}\n\n", end=True)).closes()
         assert rig.upstream.open == 1
+
+
+def test_an_empty_piece_of_a_body_is_no_last_chunk() -> None:
+    assert (framed(b"", end=False), framed(b"ab", end=False)) == (b"", b"2\r\nab\r\n")
+    assert (framed(b"", end=True), framed(b"ab", end=True)) == (b"0\r\n\r\n", b"2\r\nab\r\n0\r\n\r\n")
