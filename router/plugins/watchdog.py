@@ -11,6 +11,7 @@ interrupted again, ever faster, until it returns. Costs 1.7 us a call, so built-
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -95,6 +96,8 @@ def _bounded(limit_s: float, work: Callable[..., _T], *given: Any) -> _T:
         if _bell.rings:
             signal.set_wakeup_fd(_bell.wakeup_fd)
             signal.pthread_sigmask(signal.SIG_SETMASK, _bell.mask)
+            if _bell.collecting:
+                gc.enable()
 
 
 class _Bell:
@@ -102,11 +105,13 @@ class _Bell:
 
     An event loop gets each signal's number through a socket, which it cannot read while it is blocked: after some 300
     signals that would be full, Python would complain on standard error, and a SIGTERM's number would be lost.
+    Nor does the garbage collector run: an exception raised in one of its finalizers ends that, and not the call.
     """
 
     def __init__(self) -> None:
         self.rings = 0
         self.wakeup_fd = -1
+        self.collecting = False
         self.mask: set[int | signal.Signals] = set()
 
     def ring(self, number: int, frame: FrameType | None) -> None:
@@ -116,6 +121,8 @@ class _Bell:
         if not self.rings:
             self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _OTHERS)
             self.wakeup_fd = signal.set_wakeup_fd(-1)
+            self.collecting = gc.isenabled()
+            gc.disable()
         self.rings += 1
         if self.rings >= PATIENCE:
             # After a different time each time, so that no loop can be in step with it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import signal
 import threading
@@ -166,6 +167,31 @@ def test_alarms_do_not_pile_up_behind_a_slow_handler(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(watchdog, "_is_foreign", slow_look)
     with pytest.raises(PolicyTimeout):
         Watched(Calls(swallow_everything), 0.02).pick(REQUEST, SNAPSHOT)
+
+
+def test_after_the_first_alarm_no_finalizer_can_swallow_the_next() -> None:
+    """Python writes what a finalizer, or a callback of the collector, raises to standard error, and continues."""
+    collected = list[str]()
+
+    def swallow() -> None:
+        try:
+            signal.raise_signal(signal.SIGALRM)
+        except BaseException:  # noqa: BLE001  what a stubborn policy would do
+            collected.clear()
+        for _ in range(100_000):
+            cycle = list[object]()
+            cycle.append(cycle)
+
+    def called_back(phase: str, info: dict[str, int]) -> None:
+        collected.append(phase)
+
+    gc.callbacks.append(called_back)
+    try:
+        bounded(600.0, swallow)
+        assert not collected
+        assert gc.isenabled()
+    finally:
+        gc.callbacks.remove(called_back)
 
 
 def test_a_pick_that_returns_is_not_interrupted_nor_is_the_code_after_it() -> None:
