@@ -9,11 +9,15 @@ from typing import NamedTuple
 
 from router.dataplane.exchange import Exchange
 from router.dataplane.gateway import Gateway
+from router.dataplane.http.buffer_budget import UNCOUNTED
 from router.dataplane.http.edge import Edge
+from router.dataplane.http.header_rules import CHUNKED_LENGTH
 from router.dataplane.http.listener import Listener
-from router.dataplane.http.request_head import RequestHead
+from router.dataplane.http.request_head import RequestHead, bad_start
+from router.dataplane.http.request_parser import BODY, RequestParser
 from router.dataplane.http.responses import CLOSE, error_answer
 from router.dataplane.relay import Relay
+from router.epp.heads import ProxyRequest
 from router.epp.messages import endpoint
 from router.epp.wires import EndWire
 from router.errors import GatewayError
@@ -33,6 +37,44 @@ class PickerParts(NamedTuple):
     """Endpoints that are named after the first, for the proxy's retries."""
 
 
+class _Reader(RequestParser):
+    """Reads one request from messages: a head that is parsed, as a rule, and a body without framing."""
+
+    def __init__(self, edge: Edge[Exchange], parts: PickerParts) -> None:
+        super().__init__(edge, parts.listener.limits, edge.held, parts.listener.admit)
+        self.expect_new()  # the head has the number of its stream
+        self._longest = min(self._limits.max_header_bytes, UNCOUNTED)
+        self.request: ProxyRequest | None = None
+        """The head that comes next; None: a piece of the body does."""
+        self.last = False
+        """Nothing follows that."""
+
+    def feed(self, data: bytes) -> None:
+        """Read the head, or these bytes of the body. Raises GatewayError."""
+        request, self.request = self.request, None
+        if request is None:
+            self._take_body(data)
+        elif request.parsed is None or request.size > self._longest or request.headers > self._limits.max_headers:
+            super().feed(request.head)
+        elif self.last:
+            self._owner.received(request.parsed, b"")
+        else:
+            self._head_bytes = request.size
+            self._expect_body(request.parsed, CHUNKED_LENGTH, b"")
+
+    def _take_body(self, piece: bytes) -> None:
+        if self.stage != BODY and (piece or self.last):
+            raise bad_start()  # more than the request
+        if piece:
+            self._keep(piece)
+            if self._body_bytes > self._limits.max_body_bytes:
+                raise self._too_much_body(self._head)
+        if self.last:
+            self._complete()
+        elif piece:
+            self._owner.body_grew(self._body_bytes)
+
+
 class PickerCall:
     """One request: the `RequestHandler` of its connection, which hands everything on to the gateway."""
 
@@ -42,13 +84,26 @@ class PickerCall:
         self._gateway = parts.gateway
         self._subset = subset
         self._exchange: Exchange | None = None
+        self._reader: _Reader | None = None
+        self._wire: EndWire | None = None
 
     def connect(self, take: Callable[[bytes], None], peer: str) -> EndWire:
         """A connection to the gateway; `take` gets what it answers."""
         edge = Edge(self, self._parts.listener, self._parts.clock)
         if edge.reader is not None:
-            edge.reader.expect_new()  # it has the number of its stream
-        return EndWire(edge, take, peer)  # type: ignore[arg-type]  # a protocol by its methods
+            edge.reader = self._reader = _Reader(edge, self._parts)
+        self._wire = EndWire(edge, take, peer)  # type: ignore[arg-type]  # a protocol by its methods
+        return self._wire
+
+    def deliver(self, request: ProxyRequest | None, piece: bytes, *, end: bool) -> None:
+        """Give the gateway the head of a request, or a piece of the body; `end`: nothing follows."""
+        if (reader := self._reader) is not None and (wire := self._wire) is not None:
+            reader.request, reader.last = request, end
+            wire.deliver(piece)
+
+    def close(self) -> None:
+        """The stream is over."""
+        self._exchange = self._reader = self._wire = None
 
     # As a RequestHandler
 

@@ -48,12 +48,9 @@ class ServerCall:
         self.handler: CallHandler | None = None
         self.received = bytearray()
         """The beginning of a message."""
+        self.open = True
+        """It has neither ended nor been cancelled."""
         self._begun = False
-
-    @property
-    def open(self) -> bool:
-        """Whether it has neither ended nor been cancelled."""
-        return self.connection.streams.get(self.number) is self
 
     def send(self, message: bytes) -> None:
         """Send a message."""
@@ -66,9 +63,13 @@ class ServerCall:
         """End the call, after the messages before."""
         if self.open:
             self._begin()
+            self._close()
             del self.connection.streams[self.number]
             self.connection.finish(self.number, trailers(status, text))
             self.connection.flush_soon()
+
+    def _close(self) -> None:
+        self.open, self.handler = False, None
 
     def _begin(self) -> None:
         if not self._begun:
@@ -96,14 +97,17 @@ class ServerCall:
 
     def reset(self, code: int, /) -> None:
         """The client cancelled the call, or is gone."""
-        if self.handler is not None:
-            self.handler.lost()
+        handler = self.handler
+        self._close()
+        if handler is not None:
+            handler.lost()
 
     def take(self, data: bytes) -> list[bytes]:
         """The messages that are whole with these bytes."""
         received, whole, at = self.received, list[bytes](), 0
-        if not received and len(data) >= _PREFIX.size and data[:5] == _PREFIX.pack(False, len(data) - _PREFIX.size):
-            return [data[5:]]  # one message in one piece, as Envoy sends them
+        if not received and len(data) >= _PREFIX.size and not data[0]:
+            if data[1] << 24 | data[2] << 16 | data[3] << 8 | data[4] == len(data) - _PREFIX.size:
+                return [data[5:]]  # one message in one piece, as Envoy sends them
         received += data
         while len(received) >= at + _PREFIX.size:
             compressed, size = _PREFIX.unpack_from(received, at)
@@ -174,7 +178,7 @@ class GrpcConnection(Http2Connection):
             self.reset(stream, ErrorCode.REFUSED_STREAM)  # sent before the goodbye was read
             return
         call = self.streams[stream] = ServerCall(self, stream)
-        path = dict(headers).get(b":path", b"").decode("latin-1")
+        [path] = [value.decode("latin-1") for name, value in headers if name == b":path"]  # HTTP/2 has checked it
         call.handler = self._begin(path, call, self._peer)
         if call.handler is None:
             call.finish(Status.UNIMPLEMENTED, f"no method {path}")

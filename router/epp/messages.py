@@ -1,4 +1,4 @@
-"""Envoy's messages to HTTP/1.1 as the gateway reads it, and what the gateway writes to Envoy's messages. Pure.
+"""Envoy's messages, read, and what the gateway writes as messages to Envoy. Pure; `heads.py` knows their headers.
 
 The endpoint picker protocol is kubernetes-sigs/gateway-api-inference-extension, docs/proposals/004; the messages are
 those of envoy/service/ext_proc/v3/external_processor.proto, which gives the numbers of fields. Only fields that are
@@ -8,9 +8,10 @@ used are read; all others are skipped.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
 
-from router.dataplane.http.header_rules import REQUEST, is_forwarding
+from router.dataplane.http.header_rules import REQUEST
+from router.epp.heads import DESTINATION, ENVOYS, MAX_BYTES, MAX_KNOWN, Pair, ProxyRequest
 from router.epp.wire_format import Reader, entry, last, merged, part
 from router.epp.wires import MARK
 from router.protobuf import field, nested, varint
@@ -24,7 +25,6 @@ REQUEST_TRAILERS: Final = 6
 RESPONSE_TRAILERS: Final = 7
 """What a message of Envoy's is about. The reply to it has the number before."""
 
-DESTINATION: Final = b"x-gateway-destination-endpoint"
 SERVED: Final = b"x-gateway-destination-endpoint-served"
 SUBSET: Final = b"x-gateway-destination-endpoint-subset"
 LB: Final = b"envoy.lb"
@@ -36,24 +36,12 @@ MAX_CHUNK_BYTES: Final = 62_000
 MAX_KEPT_BYTES: Final = 65_536
 """Of metadata that are remembered: 16 MB of all."""
 
-MAX_NAMES: Final = 1024
-MAX_NAME_BYTES: Final = 64
-"""Names of headers that are remembered, and the longest of them."""
-
 _OVERWRITE: Final = b"\x18\x02"
 """Field 3 of a HeaderValueOption: OVERWRITE_IF_EXISTS_OR_ADD."""
 _CLEAR_ROUTE: Final = b"\x28\x01"
 """Field 5 of a CommonResponse: the route may be another one with these headers."""
 _END: Final = b"\x10\x01"
 """Field 2 of a StreamedBodyResponse: nothing follows."""
-
-_MARK_NAME: Final = MARK[2:-2]
-_ENVOYS: Final = frozenset(
-    (b"host", b"connection", b"content-length", b"transfer-encoding", b"expect", b"upgrade", b"te", b"keep-alive")
-) | {_MARK_NAME, DESTINATION, b"forwarded", b"x-real-ip"}
-"""Headers between Envoy and its neighbours, or for the picker's own use: none of them is changed for the gateway's."""
-_NOT_FED: Final = (_ENVOYS | {b"x-forwarded-proto"}) - {b"forwarded", b"x-real-ip"}
-"""Those that the gateway does not get. From x-forwarded-for it may learn the client."""
 
 
 class EnvoyMessage:
@@ -93,13 +81,18 @@ class EnvoyMessage:
             modes = merged(data, 11)
             self.modes = last(modes, 0, 1)[1], last(modes, 0, 2)[1]
 
-    def headers(self) -> tuple[list[tuple[bytes, bytes]], bool]:
+    def headers(self) -> tuple[list[Pair], bool]:
         """The headers, and whether no body follows. Raises NotAMessage."""
-        pairs = list[tuple[bytes, bytes]]()
-        end, reader = last(self.content, 0, 3)[1], Reader(merged(self.content, 1))
-        while reader.next():
-            if reader.number == 1:
-                pairs.append(_pair(reader.content))
+        pairs, end, content = list[Pair](), 0, Reader(self.content)
+        while content.next():
+            if content.number == 1:
+                reader = Reader(content.content)
+                while reader.next():
+                    if reader.number == 1:
+                        raw = reader.content
+                        pairs.append(_pairs.get(raw) or _pair(raw))
+            elif content.scalar == 3:
+                end = content.value
         return pairs, bool(end)
 
     def body(self) -> tuple[bytes, bool]:
@@ -108,88 +101,18 @@ class EnvoyMessage:
         return body, bool(end)
 
 
-def _pair(message: bytes) -> tuple[bytes, bytes]:
-    """A header; most versions of Envoy send bytes, some text. First the usual form: a short name, and short bytes."""
-    at = 2 + message[1] if len(message) > 1 and message[0] == 0x0A and message[1] < 0x80 else 0
-    if 0 < at < len(message) - 1 and message[at] == 0x1A and message[at + 1] == len(message) - at - 2 < 0x80:
-        return message[2:at], message[at + 2 :]
-    return part(message, 1), part(message, 3) or part(message, 2)
+_pairs: Final[dict[bytes, Pair]] = {}
+"""Headers that came before, by their message. A full one is emptied."""
 
 
-class ProxyRequest(NamedTuple):
-    """A request as Envoy has it."""
-
-    head: bytes
-    """As HTTP/1.1, for the gateway."""
-    target: bytes
-    lines: list[bytes]
-    """Headers that the gateway reads, and may change."""
-    others: list[bytes]
-    """Headers that it passes on as they came."""
-    block: bytes
-    """Those, before the number of the stream. The gateway writes both as one piece where it drops none of them, and
-    then they are not compared one by one."""
-
-
-class BadMessage(Exception):
-    """Headers that are no HTTP request."""
-
-
-def read_request(pairs: list[tuple[bytes, bytes]], stream: int, *, end: bool) -> ProxyRequest:
-    """The request of the stream with this number. `end`: it has no body; else its body comes in chunks, whatever length
-    it says, since Envoy alone knows where it ends. Raises BadMessage."""
-    given, lines, others = dict[bytes, bytes](), list[bytes](), list[bytes]()
-    for name, value in pairs:
-        kind = _kinds.get(name) or _kind(name)
-        if kind == _KEPT_BACK:
-            given[name] = value
-        elif kind == _OTHER:
-            others.append(name + b": " + value)
-        else:
-            lines.append(name + b": " + value)
-    method, target = given.get(b":method", b""), given.get(b":path", b"")
-    framing = b"content-length: 0" if end else b"transfer-encoding: chunked"
-    first = b"%b %b HTTP/1.1" % (method, target)
-    host = b"host: " + (given.get(b":authority") or given.get(b"host", b""))
-    block = b"\r\n".join([b"", *others])
-    head = b"\r\n".join([first, host, framing, *lines]) + block + MARK + b"%d\r\n\r\n" % stream
-    if head.count(b"\n") != len(lines) + len(others) + 5 or not method or not target:
-        raise BadMessage("these headers are no HTTP request")
-    return ProxyRequest(head, target, lines, others, block)
-
-
-_KEPT_BACK: Final = 1
-_READ: Final = 2
-_OTHER: Final = 3
-_kinds: Final[dict[bytes, int]] = {}
-"""How the gateway gets headers of names that came before. A full one is emptied."""
-
-
-def _kind(name: bytes) -> int:
-    if name[:1] == b":" or name in _NOT_FED:
-        kind = _KEPT_BACK
-    else:
-        kind = _READ if name in REQUEST or is_forwarding(name) or name[:10] == b"x-turnout-" else _OTHER
-    if len(name) <= MAX_NAME_BYTES:
-        if len(_kinds) >= MAX_NAMES:
-            _kinds.clear()
-        _kinds[name] = kind
-    return kind
-
-
-def response_head(pairs: list[tuple[bytes, bytes]], *, end: bool, sized: bool) -> tuple[bytes, bool]:
-    """A pod's answer as HTTP/1.1, and whether its body has to be put into chunks. `end`: it has no body. `sized` is
-    false where Envoy shows no body: then the end of the stream is the end of the answer."""
-    given = dict(pairs)
-    status = given.get(b":status", b"502")
-    parts = [b"HTTP/1.1 %b -" % status]
-    parts += [name + b": " + value for name, value in pairs if (_kinds.get(name) or _kind(name)) != _KEPT_BACK]
-    chunked = False
-    if sized or end:
-        length = b"0" if end else given.get(b"content-length")
-        chunked = length is None
-        parts.append(b"transfer-encoding: chunked" if length is None else b"content-length: " + length)
-    return b"\r\n".join(parts) + b"\r\n\r\n", chunked
+def _pair(message: bytes) -> Pair:
+    """A header; most versions of Envoy send bytes, some text."""
+    pair = part(message, 1), part(message, 3) or part(message, 2)
+    if len(message) <= MAX_BYTES:
+        if len(_pairs) >= MAX_KNOWN:
+            _pairs.clear()
+        _pairs[message] = pair
+    return pair
 
 
 def subset_of(message: EnvoyMessage) -> frozenset[str] | None:
@@ -269,28 +192,38 @@ def _changes(request: ProxyRequest, head: bytes, length: int) -> bytes:
         made.append(_set(b"content-length", b"%d" % length))  # Envoy drops it where the body may be changed
     if target != request.target:
         made.append(_set(b":path", target))
-    known, now = set(given), set(lines)
+    known = set(given)
     made += [_set_line(line) for line in lines if line not in known]
-    if missing := known - now:
-        for name in {line[: line.find(b":")] for line in missing} - {line[: line.find(b":")] for line in lines}:
-            if name not in _ENVOYS and name[:12] != b"x-forwarded-" and REQUEST.get(name) != 0:
+    for name in {line[: line.find(b":")] for line in known.difference(lines)}:
+        if name not in ENVOYS and name[:12] != b"x-forwarded-" and REQUEST.get(name) != 0:
+            if not [line for line in lines if line.startswith(name + b":")]:
                 made.append(field(2, name))
     return b"".join(made)
 
 
 def _set(name: bytes, value: bytes) -> bytes:
     """In a HeaderMutation. An empty value stays empty."""
-    return field(1, field(1, field(1, name) + field(3, value)) + _OVERWRITE)
+    of_name, of_value = varint(len(name)), varint(len(value))
+    size = 2 + len(of_name) + len(name) + len(of_value) + len(value)
+    of_pair = varint(size)
+    of_all = varint(1 + len(of_pair) + size + len(_OVERWRITE))
+    return b"".join([b"\n", of_all, b"\n", of_pair, b"\n", of_name, name, b"\x1a", of_value, value, _OVERWRITE])
 
 
-@lru_cache(1024)  # names of pods, pools and policies
 def _set_line(line: bytes) -> bytes:
     """In a HeaderMutation, the header of a line; nothing for one that is Envoy's own."""
     name, _, value = line.partition(b": ")
-    return b"" if not name or name in _ENVOYS or name[:12] == b"x-forwarded-" else _set(name, value)
+    return b"" if not name or name in ENVOYS or name[:12] == b"x-forwarded-" else _set(name, value)
 
 
 def _set_lines(lines: bytes) -> bytes:
+    """The id of the request, which is always another, comes first."""
+    first, _, others = lines.partition(b"\r\n")
+    return _set_line(first) + _set_others(others)
+
+
+@lru_cache(1024)  # names of pods, pools and policies
+def _set_others(lines: bytes) -> bytes:
     return b"".join([_set_line(line) for line in lines.split(b"\r\n")])
 
 
@@ -306,11 +239,18 @@ def with_headers(lines: bytes) -> bytes:
 
 def streamed(about: int, body: bytes, *, end: bool) -> list[bytes]:
     """The replies with a body, for FULL_DUPLEX_STREAMED; more than one where it is long."""
-    pieces = [body[at : at + MAX_CHUNK_BYTES] for at in range(0, len(body) or 1, MAX_CHUNK_BYTES)]
-    made = [field(1, piece) for piece in pieces]
-    if end:
-        made[-1] += _END
-    return [nested((3, 3, 1, about - 1), piece) for piece in made]
+    made, last = list[bytes](), len(body) - MAX_CHUNK_BYTES
+    for at in range(0, len(body) or 1, MAX_CHUNK_BYTES):
+        piece, after = body[at : at + MAX_CHUNK_BYTES], _END if end and at >= last else b""
+        made.append(b"".join([_before(about, len(piece), after), piece, after]))
+    return made
+
+
+@lru_cache(4096)
+def _before(about: int, size: int, after: bytes) -> bytes:
+    """What stands in a reply before a body of this size, with this after it."""
+    whole = nested((3, 3, 1, about - 1), field(1, bytes(size)) + after)
+    return whole[: len(whole) - size - len(after)]
 
 
 def immediate(answer: bytes) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from itertools import count
 from typing import Final, cast
 
@@ -131,20 +132,20 @@ class PickerServer:
         return _Check(self._lifecycle, call) if path == _CHECK else None
 
 
+def _picker_call(parts: PickerParts, first: EnvoyMessage) -> PickerCall:
+    return PickerCall(parts, subset_of(first))
+
+
 class _Process:
     """One stream of Envoy's."""
 
     def __init__(self, server: PickerServer, call: ServerCall, peer: str) -> None:
         self._call = call
-        self._parts = server.parts
         self._streams = server.streams
         self._number = next(server.numbers)
-        self._stream = ExtProcStream(self._number, self._begin, call.send, peer)
+        self._stream = ExtProcStream(self._number, partial(_picker_call, server.parts), call.send, peer)
         self._streams[self._number] = self._stream.picked
         self._open = True
-
-    def _begin(self, message: EnvoyMessage) -> PickerCall:
-        return PickerCall(self._parts, subset_of(message))
 
     def message(self, data: bytes, /) -> None:
         """See `CallHandler`."""

@@ -1,5 +1,5 @@
 """One ext_proc stream, which is one request: Envoy's messages in, replies out. Synchronous; knows neither gRPC nor how
-a pod is chosen: a `InnerCall` does, on the other side of two connections without sockets.
+a pod is chosen: a `PickerCall` does, on the other side of two connections without sockets.
 
 Envoy sends the headers and the body of a request; the gateway's choice becomes the reply. Then it sends the pod's
 answer, which the gateway reads as if it came from the pod: so it knows when the first token came, what the usage was
@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from router.dataplane.http.chunked import LAST_CHUNK, chunk
+from router.epp.call import PickerCall
+from router.epp.heads import BadMessage, ProxyRequest, read_request, response_head
 from router.epp.messages import (
     REQUEST_BODY,
     REQUEST_HEADERS,
@@ -20,21 +22,17 @@ from router.epp.messages import (
     RESPONSE_BODY,
     RESPONSE_HEADERS,
     RESPONSE_TRAILERS,
-    BadMessage,
     EnvoyMessage,
-    ProxyRequest,
     endpoint,
     immediate,
     nothing,
     pick,
-    read_request,
-    response_head,
     served_by,
     streamed,
     with_headers,
 )
 from router.epp.wires import EndWire
-from router.errors import BadRequest, GatewayError, InternalError
+from router.errors import BadRequest, InternalError
 
 _log = logging.getLogger("turnout.epp")
 
@@ -50,36 +48,13 @@ _WRONG_MODE: Final = (
 )
 
 
-class InnerCall(Protocol):
-    """The request inside the gateway; see `PickerCall`."""
-
-    def connect(self, take: Callable[[bytes], None], peer: str, /) -> EndWire:
-        """See `PickerCall`."""
-        ...
-
-    def alternatives(self) -> list[str]:
-        """See `PickerCall`."""
-        ...
-
-    def served(self, by: str, /) -> None:
-        """See `PickerCall`."""
-
-    def response_lines(self) -> bytes:
-        """See `PickerCall`."""
-        ...
-
-    def refusal(self, error: GatewayError, /) -> bytes:
-        """See `PickerCall`."""
-        ...
-
-
 class ExtProcStream:
     """The state of one stream."""
 
     def __init__(
         self,
         number: int,
-        call: Callable[[EnvoyMessage], InnerCall],
+        call: Callable[[EnvoyMessage], PickerCall],
         reply: Callable[[bytes], None],
         peer: str = "",
     ) -> None:
@@ -89,7 +64,7 @@ class ExtProcStream:
         self._begin = call
         self._reply = reply
         self._peer = peer
-        self._call: InnerCall | None = None
+        self._call: PickerCall | None = None
         self._client: EndWire | None = None
         self._pod: EndWire | None = None
         """None until a pod was picked."""
@@ -121,6 +96,9 @@ class ExtProcStream:
             self._client.hang_up()
         if pod is not None and unfinished:
             pod.hang_up()
+        if self._call is not None:
+            self._call.close()
+        self._call = self._client = self._pod = None  # no reference cycle is left to the garbage collector
 
     # The request
 
@@ -136,20 +114,19 @@ class ExtProcStream:
         if not self._bodiless and self._mode not in _MODES:
             return self._refuse(call.refusal(InternalError(_WRONG_MODE)))
         self._client = call.connect(self._answer, self._peer)
-        self._client.deliver(request.head)
+        call.deliver(request, b"", end=self._bodiless)
         if self._mode == BUFFERED and not self._bodiless and not self._refused:
             self._reply(nothing(REQUEST_HEADERS))  # the body comes after it
 
     def _request_body(self, message: EnvoyMessage) -> None:
-        if self._client is None:
-            return
-        body, end = message.body()
-        self._client.deliver(framed(body, end=end))
+        if self._call is not None:
+            body, end = message.body()
+            self._call.deliver(None, body, end=end)
 
     def _request_trailers(self, message: EnvoyMessage) -> None:
         self._trailers = True
-        if self._client is not None:
-            self._client.deliver(LAST_CHUNK)
+        if self._call is not None:
+            self._call.deliver(None, b"", end=True)
 
     def _answer(self, data: bytes) -> None:
         """The gateway writes to the client: before a pod was picked that is its own answer."""

@@ -15,17 +15,16 @@ MARK: Final = b"\r\nx-endpoint-picker-stream: "
 this name is dropped before."""
 
 
-class EndWire(asyncio.Transport):
-    """One end of a connection, as the gateway's transport; the other end is `take`."""
+class EndWire:
+    """One end of a connection, as the gateway's transport by its methods; the other end is `take`."""
 
     def __init__(self, protocol: asyncio.Protocol, take: Callable[[bytes], None], peer: str = "") -> None:
-        super().__init__()
         self.take = take
         self._protocol = protocol
         self._peer = peer
         self._reading = True
         self._closing = False
-        protocol.connection_made(self)
+        protocol.connection_made(cast(asyncio.Transport, self))
 
     def deliver(self, data: bytes) -> None:
         """Bytes from the other end; dropped where the gateway has closed."""

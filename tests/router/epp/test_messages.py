@@ -10,20 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.epp import messages
+from router.epp.heads import BadMessage, ProxyRequest, read_request, response_head
 from router.epp.messages import (
     MAX_KEPT_BYTES,
     REQUEST_BODY,
     REQUEST_HEADERS,
     RESPONSE_BODY,
-    BadMessage,
     EnvoyMessage,
-    ProxyRequest,
     endpoint,
     immediate,
     nothing,
     pick,
-    read_request,
-    response_head,
     served_by,
     streamed,
     subset_of,
@@ -147,15 +144,6 @@ def test_headers_are_compared_one_by_one_where_the_gateway_did_not_pass_on_all(
         mutation = mutation_to(each, head, 3, "a:1")
         assert set_by(mutation) == usual | changed
         assert sorted(mutation.remove_headers) == [*removed, "x-turnout-pool"]
-
-
-def test_names_that_are_remembered_are_bounded() -> None:
-    known = messages._kinds
-    known.clear()
-    read_request([(b"x-%d" % at, b"") for at in range(messages.MAX_NAMES)] + pairs(CHAT), 7, end=False)
-    assert len(known) == len(CHAT)
-    read_request([*pairs(CHAT), (b"x" * 65, b"")], 7, end=False)
-    assert len(known) == len(CHAT)
 
 
 def test_a_path_that_the_gateway_changed_is_changed() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 
 import pytest
 
+from router.dataplane.http.edge import Edge
+from router.epp.call import PickerCall
 from router.epp.messages import MAX_CHUNK_BYTES
-from router.epp.stream import BUFFERED, NONE, framed
+from router.epp.stream import BUFFERED, NONE, ExtProcStream, framed
 from router.settings import Limits, Pool, Retries
+from tests.fakes.each_case import each_case
 from tests.fakes.ext_proc import (
     BODY,
     CHAT,
@@ -274,6 +278,45 @@ def test_headers_that_are_no_request_are_refused() -> None:
         stream = PickerRig(rig).opens().sends(request_headers(CHAT | {"x-bad": "a\r\nx-other: b"}))
         assert stream.takes()[0].immediate_response.status.code == 400
         stream.closes()
+
+
+@each_case(
+    "limits, status",
+    [(Limits(max_headers=6), 431), (Limits(max_header_bytes=300), 431), (Limits(max_body_bytes=30), 413)],
+)
+def test_limits_are_those_of_a_request_that_is_read_as_text(limits: Limits, status: int) -> None:
+    refused = []
+    for more in (CHAT, CHAT | {"x-odd": "\u00ff"}):
+        asked = more | {"x-request-id": "r1", "x-a": "1", "x-b": "2", "x-c": "3" * 200}
+        with Rig(limits=limits) as rig:
+            stream = PickerRig(rig).opens().sends(request_headers(asked), request_body(BODY, end=False))
+            refused += [reply.SerializeToString() for reply in stream.takes()]
+            assert [code for *_, code in rig.metrics.requests] == [status]
+            stream.closes()
+    assert len(refused) == 2 and refused[0] == refused[1]
+
+
+def test_a_body_that_goes_on_after_its_end_is_refused_and_an_empty_piece_is_none() -> None:
+    with Rig() as rig:
+        picker = PickerRig(rig)
+        stream = picker.opens().sends(request_headers(CHAT), request_body(b"", end=False), request_body(BODY))
+        assert kinds(stream.takes()) == ["request_headers", "request_body"]
+        stream.sends(request_body(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")).closes(clean=False)
+        assert (stream.takes(), picker.inflight()) == ([], {})
+
+
+def test_a_stream_that_is_over_is_in_no_reference_cycle() -> None:
+    gc.collect()
+    gc.disable()
+    with Rig() as rig:
+        picker = PickerRig(rig)
+        stream = picker.opens().sends(request_headers(CHAT), request_body(BODY), response_headers(OK))
+        stream.sends(response_body(b"data: {}\n\n", end=True)).closes()
+        picker.streams.clear()
+        del stream
+        left = [each for each in gc.get_objects() if type(each) in (ExtProcStream, PickerCall, Edge)]
+    gc.enable()
+    assert left == []
 
 
 def test_a_connection_without_a_socket_is_used_again_by_the_next_request() -> None:
