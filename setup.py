@@ -87,6 +87,7 @@ COMPILED = [
     "router/dataplane/request/tenant_headers.py",
     "router/dataplane/request/tenant_routes.py",
     "router/dataplane/resume/event_log.py",
+    "router/dataplane/resume/follower.py",
     "router/dataplane/resume/keeper.py",
     "router/dataplane/resume/kept_stream.py",
     "router/dataplane/retry.py",

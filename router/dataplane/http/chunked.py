@@ -152,11 +152,9 @@ class ChunkScanner:
 
 def chunk(data: bytes) -> bytes:
     """The data as one chunk."""
-    size = len(data)
-    return b"%b%b\r\n" % (_SIZE_LINES[size] if size < len(_SIZE_LINES) else b"%x\r\n" % size, data)
+    return b"%b%b\r\n" % (size_line(len(data)), data)
 
 
-def chunk_before(data: bytes, rest: bytes) -> bytes:
-    """The data as one chunk, and what follows it as it comes."""
-    size = len(data)
-    return b"%b%b\r\n%b" % (_SIZE_LINES[size] if size < len(_SIZE_LINES) else b"%x\r\n" % size, data, rest)
+def size_line(size: int) -> bytes:
+    """The line before a chunk of so many bytes."""
+    return _SIZE_LINES[size] if size < len(_SIZE_LINES) else b"%x\r\n" % size

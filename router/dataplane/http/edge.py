@@ -91,10 +91,10 @@ class Edge(Generic[R]):
         "write_now",
     )
 
-    def __init__(self, requests: RequestHandler[R], listener: EdgeOwner[R], clock: Callable[[], float]) -> None:
-        self.requests = requests
-        self.listener = listener
-        self.clock = clock
+    def __init__(
+        self, requests: RequestHandler[R], listener: EdgeOwner[R], clock: Callable[[], float], reads: bool = True
+    ) -> None:
+        self.requests, self.listener, self.clock = requests, listener, clock
         self._limits, self._timeouts = listener.limits, listener.timeouts
         self._write_batcher = listener.write_batcher
         self.transport: asyncio.Transport | None = None
@@ -113,10 +113,10 @@ class Edge(Generic[R]):
         """The client's address, where the listener keeps it."""
         self.used = False  # whether a request has come, ever
         self.held = HeldBytes(listener.budget)
-        self.reader: RequestParser | None = RequestParser(self, self._limits, self.held, listener.admit)
+        reader = RequestParser(self, self._limits, self.held, listener.admit) if reads else None
+        self.reader: RequestParser | None = reader
         """None when nothing more is read as requests: the connection was refused, or is closed."""
-        self._body_since = 0.0
-        self._owes_continue = False
+        self._body_since, self._owes_continue = 0.0, False
 
     # Connection made, lost, full
 

@@ -98,7 +98,7 @@ class StreamKeeper:
         """Keep the answer to the exchange, if it is a stream; `digest` is that of its request."""
         if self.kept_bytes >= KEPT_BYTES:
             return
-        stream = b2a_base64(urandom(_NAME_BYTES), newline=False).translate(_URL_SAFE).decode()
+        stream = b2a_base64(urandom(_NAME_BYTES))[:-1].translate(_URL_SAFE).decode()
         kept = KeptStream(self, exchange.edge, exchange, stream_name(stream, tenant), LogWriter(stream))
         kept.header = self.owner.encode() + digest + b"\n"
         self.add(kept)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from router.dataplane.exchange import Exchange
-from router.dataplane.http.chunked import LAST_CHUNK, ChunkScanner, chunk, chunk_before
+from router.dataplane.http.chunked import LAST_CHUNK, ChunkScanner, chunk
 from router.dataplane.http.deadlines import NEVER
 from router.dataplane.http.edge import Edge, RequestHandler
 from router.dataplane.resume.event_log import URGENT_BYTES, LogWriter, Unkeepable, split_events
@@ -43,21 +43,19 @@ class KeptStream(Edge[Exchange]):
     """An answer whose client may break off and come back."""
 
     __slots__ = (
-        "_ahead", "_begun", "_first", "_owner", "_rest", "_scanner", "_unread", "client", "exchange", "final",
+        "_ahead", "_begun", "_first", "_owner", "_plain", "_rest", "_scanner", "_unread", "client", "exchange", "final",
         "following", "grace_until", "header", "key", "log", "lost", "over", "rewrite", "saved", "saved_at", "since",
     )  # fmt: skip
 
     def __init__(
         self, owner: KeptStreamOwner, client: Edge[Exchange], exchange: Exchange, key: str, log: LogWriter
     ) -> None:
-        super().__init__(owner, client.listener, client.clock)
-        self.reader = None  # no bytes come this way, and it points back
+        super().__init__(owner, client.listener, client.clock, reads=False)
         self._owner = owner
         self._first = client
         self.client: Edge[Exchange] | None = client
         """None after the client has left."""
-        self.transport = client.transport
-        self.peer = client.peer
+        self.transport, self.peer = client.transport, client.peer
         self.write_now = self.write
         self.expires_at = exchange.deadline or NEVER
         self.exchange = exchange
@@ -93,6 +91,8 @@ class KeptStream(Edge[Exchange]):
         """Bytes of chunk framing that are not whole yet."""
         self._rest = b""
         """The beginning of an event."""
+        self._plain = False
+        """After the last write, whole events were sent and all of them as they came."""
         client.requests = owner
         client.expires_at = NEVER
 
@@ -131,27 +131,29 @@ class KeptStream(Edge[Exchange]):
             return
         if self.over:
             return
+        if self._plain and not self.lost and len(data) > _SHORT:  # one event in one chunk, mostly; `len` costs no call
+            if len(out := log.follow(data[5 if data[3] == _CR else 4 : -2], data)) > 0:
+                self._send(out)
+                if len(log.unsaved) > URGENT_BYTES:
+                    self._owner.unsaved(self)
+                return
         if data.startswith(b"HTTP/1.1 "):
             data = self._head(data)
             if not data:
                 if self._ahead:
                     self._send(b"")
                 return
-        plain = self.rewrite is None and not (self.lost or self._rest or self._unread or self._scanner.left)
-        if plain and len(data) > _SHORT:
-            eol = 3 if data[3] == _CR else 2
-            if line := log.follow(data[eol + 2 : -2]):  # one event in one chunk, as most are
-                self._send(chunk_before(line, data))
-                if len(log.unsaved) > URGENT_BYTES:
-                    self._owner.unsaved(self)
-                return
         new = not log.templates
-        if plain:
+        if self._whole():
             data = self._chunks(data, log)
         if data:
             self._pieces(data, log)
+        self._plain = self._whole()
         if (new and log.templates) or len(log.unsaved) > URGENT_BYTES:
             self._owner.unsaved(self)
+
+    def _whole(self) -> bool:
+        return self.rewrite is None and not (self.lost or self._rest or self._unread or self._scanner.left)
 
     def _chunks(self, data: bytes, log: LogWriter) -> bytes:
         """Pass on the chunks that have one event each; returns what is left from the first other one on."""
@@ -163,8 +165,8 @@ class KeptStream(Edge[Exchange]):
                 break  # an extension
             if end > len(data):
                 break
-            if line := log.follow(event := data[eol + 2 : end - 2]):
-                out.append(chunk_before(line, data[at:end]))
+            if framed := log.follow(event := data[eol + 2 : end - 2], data[at:end]):
+                out.append(framed)
             elif event.find(b"\n\n") == len(event) - 2 >= 0 and _CR not in event:
                 out.append(self._numbered(event, log))
             else:
@@ -256,7 +258,7 @@ class KeptStream(Edge[Exchange]):
 
     def _send(self, data: bytes) -> None:
         if self.client is not None:
-            if self._ahead:
+            if len(self._ahead) > 0:
                 data, self._ahead = self._ahead + data, b""
             self.client.write_now(data)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.dataplane.http.chunked import LAST_CHUNK, BadChunk, ChunkScanner, chunk, chunk_before
+from router.dataplane.http.chunked import LAST_CHUNK, BadChunk, ChunkScanner, chunk, size_line
 from tests.fakes.each_case import each_case
 
 LINES = st.sampled_from(
@@ -218,7 +218,7 @@ def test_a_chunk_of_each_byte_is_ordinary() -> None:
 @pytest.mark.parametrize("size", [1, 15, 16, 26, 4095, 4096, 4097, 100_000])
 def test_a_chunk_of_any_size_is_read_as_it_was_written(size: int) -> None:
     data, found = b"x" * size, list[bytes]()
-    written = chunk_before(data, chunk(data) + LAST_CHUNK)
+    written = size_line(size) + data + b"\r\n" + chunk(data) + LAST_CHUNK
     assert written.startswith(chunk(data)) and chunk(data).startswith(b"%x\r\n" % size)
     assert ChunkScanner().feed(written, found) == len(written)
     assert found == [data, data]

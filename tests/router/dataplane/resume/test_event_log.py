@@ -153,6 +153,12 @@ def test_each_id_has_all_lines_that_are_not_saved(behind: int) -> None:
             sent = log.unsaved
 
 
+def test_ids_of_a_long_stream_count_on() -> None:
+    log = LogWriter(NAME, 2045)
+    ids = [parse_id(log.add(event).removeprefix(b"id: ")) for event in answer(6)]
+    assert [id.events for id in ids if id is not None] == list(range(2046, 2046 + len(ids)))
+
+
 @pytest.mark.parametrize("saved", range(12))
 @pytest.mark.parametrize("seen", range(1, 13))
 def test_an_id_has_what_the_shared_log_lacks(saved: int, seen: int) -> None:
