@@ -87,13 +87,12 @@ class PickerCall:
         self._reader: _Reader | None = None
         self._wire: EndWire | None = None
 
-    def connect(self, take: Callable[[bytes], None], peer: str) -> EndWire:
-        """A connection to the gateway; `take` gets what it answers."""
+    def connect(self, take: Callable[[bytes], None], peer: str) -> None:
+        """Connect to the gateway; `take` gets what it answers."""
         edge = Edge(self, self._parts.listener, self._parts.clock)
         if edge.reader is not None:
             edge.reader = self._reader = _Reader(edge, self._parts)
         self._wire = EndWire(edge, take, peer)  # type: ignore[arg-type]  # a protocol by its methods
-        return self._wire
 
     def deliver(self, request: ProxyRequest | None, piece: bytes, *, end: bool) -> None:
         """Give the gateway the head of a request, or a piece of the body; `end`: nothing follows."""
@@ -102,7 +101,9 @@ class PickerCall:
             wire.deliver(piece)
 
     def close(self) -> None:
-        """The stream is over."""
+        """The stream is over: the client hangs up."""
+        if self._wire is not None:
+            self._wire.hang_up()
         self._exchange = self._reader = self._wire = None
 
     # As a RequestHandler

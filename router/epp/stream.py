@@ -65,7 +65,6 @@ class ExtProcStream:
         self._reply = reply
         self._peer = peer
         self._call: PickerCall | None = None
-        self._client: EndWire | None = None
         self._pod: EndWire | None = None
         """None until a pod was picked."""
         self._request: ProxyRequest | None = None
@@ -92,13 +91,11 @@ class ExtProcStream:
         pod, unfinished = self._pod, self._pod is not None and not self._answered
         if pod is not None and unfinished and clean and self._answer_mode == NONE:
             pod.hang_up()  # the end of an answer whose body Envoy does not show
-        if self._client is not None:
-            self._client.hang_up()
-        if pod is not None and unfinished:
-            pod.hang_up()
         if self._call is not None:
             self._call.close()
-        self._call = self._client = self._pod = None  # no reference cycle is left to the garbage collector
+        if pod is not None and unfinished:
+            pod.hang_up()
+        self._call = self._pod = None  # no reference cycle is left to the garbage collector
 
     # The request
 
@@ -113,7 +110,7 @@ class ExtProcStream:
             return self._refuse(call.refusal(BadRequest(f"This request cannot be routed: {error}.")))
         if not self._bodiless and self._mode not in _MODES:
             return self._refuse(call.refusal(InternalError(_WRONG_MODE)))
-        self._client = call.connect(self._answer, self._peer)
+        call.connect(self._answer, self._peer)
         call.deliver(request, b"", end=self._bodiless)
         if self._mode == BUFFERED and not self._bodiless and not self._refused:
             self._reply(nothing(REQUEST_HEADERS))  # the body comes after it
