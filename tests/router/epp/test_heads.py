@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from router.dataplane.http.header_rules import CHUNKED_LENGTH, REQUEST
@@ -66,6 +66,7 @@ ODD = st.one_of(
 )
 
 
+@settings(max_examples=500)
 @given(st.lists(st.sampled_from(CLIENTS), max_size=4), st.lists(ODD, max_size=2), st.booleans())
 @example(CLIENTS, [], False)
 def test_a_request_is_what_the_parser_reads_in_its_text(usual: Pairs, odd: Pairs, end: bool) -> None:

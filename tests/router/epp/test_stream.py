@@ -305,18 +305,23 @@ def test_a_body_that_goes_on_after_its_end_is_refused_and_an_empty_piece_is_none
         assert (stream.takes(), picker.inflight()) == ([], {})
 
 
+def alive() -> list[object]:
+    return [each for each in gc.get_objects() if type(each) in (ExtProcStream, PickerCall, Edge)]
+
+
 def test_a_stream_that_is_over_is_in_no_reference_cycle() -> None:
     gc.collect()
     gc.disable()
+    before = alive()
     with Rig() as rig:
         picker = PickerRig(rig)
         stream = picker.opens().sends(request_headers(CHAT), request_body(BODY), response_headers(OK))
         stream.sends(response_body(b"data: {}\n\n", end=True)).closes()
         picker.streams.clear()
         del stream
-        left = [each for each in gc.get_objects() if type(each) in (ExtProcStream, PickerCall, Edge)]
+        left = len(alive()) - len(before)
     gc.enable()
-    assert left == []
+    assert left == 0
 
 
 def test_a_connection_without_a_socket_is_used_again_by_the_next_request() -> None:
