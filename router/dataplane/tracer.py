@@ -20,8 +20,9 @@ from router.dataplane.http.upstream_connection import Receiver, UpstreamConnecti
 from router.dataplane.prefix_feedback import cache_use
 from router.dataplane.relay import Relay
 from router.dataplane.request.paths import STATELESS_PATHS
+from router.dataplane.usage import usage_of
 from router.errors import GatewayError, PodFailure, PodGone
-from router.telemetry.request_trace import NOT_TRACED, AttemptTrace, RequestOutcome, RequestTrace
+from router.telemetry.request_trace import NOT_TRACED, AttemptTrace, PendingOutcome, RequestOutcome, RequestTrace
 from router.telemetry.trace_context import SAMPLED, gap, header, parse, sampling_bound, without_context
 from schedulers.types import PREFIX_BLOCK_TOKENS
 from statesync.errors import StateError
@@ -29,13 +30,14 @@ from statesync.load.view import LoadView
 
 _log = logging.getLogger("turnout.traces")
 
-Sink = Callable[[RequestTrace, RequestOutcome], None]
+Sink = Callable[[RequestTrace, PendingOutcome], None]
 """Takes the trace of a sampled request that has ended."""
 
 _LONGEST: Final = 256
 """Characters of what the client chooses: path, model."""
 _LONGEST_STATE: Final = 512
 """Bytes of a `tracestate` that spans keep, as W3C asks at least; a longer one is only passed on."""
+_OK: Final = 200
 _CLIENT_LEFT: Final = 499
 _FAILED: Final = 500
 
@@ -138,8 +140,10 @@ class Tracer:
         attempt = AttemptTrace(self._id(), now, pod.id, pod.address, routed.pool, _named(routed.call.model))
         attempt.policy, attempt.decided_at, attempt.expected_s = placement.policy, charge.since, charge.expected_s
         attempt.hit_tokens = min(info.prompt_tokens, info.prefix_hits.get(pod.id, 0) * PREFIX_BLOCK_TOKENS)
+        view, pool, model = self._view, routed.pool, routed.call.model
         with suppress(StateError):  # the room that was left is this request's now
-            attempt.candidates = len(self._view.snapshot(routed.pool, routed.call.model).candidates)
+            mixed = pool in view.mixed
+            attempt.candidates = len(view.snapshot(pool, model).candidates) if mixed else view.pickable(pool)
         return attempt
 
     def ended(self, exchange: Exchange, relay: AnswerRelay | None, status: int, error: GatewayError | None) -> None:
@@ -147,49 +151,65 @@ class Tracer:
         trace = exchange.trace or self._begin(exchange)
         if not trace.sampled:
             return
-        now = self._clock()
         try:
-            outcome = _outcome(exchange, relay, status, error, now)
+            now, reason = self._clock(), _reason(status, error)
             for attempt in trace.attempts:
-                attempt.end(now, error.reason if isinstance(error, PodFailure) else outcome.error)
-            self._mark(exchange, trace, outcome)
-            self._sink(trace, outcome)
+                if not attempt.ended_at:
+                    attempt.end(now, error.reason if isinstance(error, PodFailure) else reason)
+            self._sink(trace, EndedExchange(exchange, relay, status, reason, now, self._wall()))
         except Exception:  # noqa: BLE001  a defect here must not keep a request from its end
             _log.exception("the trace of a request was lost", extra={"trace_id": trace.name})
 
-    def _mark(self, exchange: Exchange, trace: RequestTrace, outcome: RequestOutcome) -> None:
-        """Name the trace as an example in the histograms that the request was counted in."""
+
+class EndedExchange:
+    """What the outcome of a recorded request is made of, without its body, its headers and its connection. Code that
+    runs once in a hundred requests is in no cache and takes four times as long: here is only what cannot wait."""
+
+    __slots__ = ("_asked", "_ended", "_metrics", "_tail", "_times", "_trace", "first_at", "waited")
+
+    def __init__(
+        self, exchange: Exchange, relay: AnswerRelay | None, status: int, reason: str, now: float, wall: float
+    ) -> None:
+        """`now` and `wall`: when it ended."""
         routed = exchange.routed
-        if routed is UNROUTED or exchange.upgrade:
-            return
-        wall = self._wall()
-        routed.metrics.e2e.mark(outcome.ended_at - outcome.arrived_at, trace.name, wall)
-        if outcome.stream and outcome.first_at and outcome.status == 200:
-            routed.metrics.ttft.mark(outcome.first_at - outcome.arrived_at, trace.name, wall)
+        self._trace = exchange.trace
+        self._asked = exchange.method, exchange.path[:_LONGEST], exchange.model[:_LONGEST]
+        self._ended = (
+            "" if routed is UNROUTED else routed.pool,
+            exchange.tenant.name if exchange.tenant is not None else "",
+            status,
+            reason,
+            relay is not None and relay.sse,
+        )
+        self._metrics = None if routed is UNROUTED or exchange.upgrade else routed.metrics
+        self._tail = relay.tail if relay is not None else b""
+        self.waited = exchange.wait_until > 0.0
+        self.first_at = first_at = relay.first_at if relay is not None else 0.0
+        last_at = relay.last_at if isinstance(relay, Relay) else now if first_at else 0.0
+        self._times = exchange.arrived, now, last_at, wall
 
-
-def _outcome(
-    exchange: Exchange, relay: AnswerRelay | None, status: int, error: GatewayError | None, now: float
-) -> RequestOutcome:
-    routed = exchange.routed
-    first_at = relay.first_at if relay is not None else 0.0
-    return RequestOutcome(
-        method=exchange.method.decode("latin-1"),
-        path=exchange.path[:_LONGEST].decode("latin-1"),
-        known_path=exchange.path in STATELESS_PATHS,
-        model=_named(exchange.model),
-        pool="" if routed is UNROUTED else routed.pool,
-        tenant=exchange.tenant.name if exchange.tenant is not None else "",
-        status=status,
-        error=_reason(status, error),
-        stream=relay is not None and relay.sse,
-        arrived_at=exchange.arrived,
-        ended_at=now,
-        waited=exchange.wait_until > 0.0,
-        first_at=first_at,
-        last_at=relay.last_at if isinstance(relay, Relay) else now if first_at else 0.0,
-        tokens=_tokens(exchange, relay),
-    )
+    def read(self) -> RequestOutcome:
+        """Work it out, and name the trace as an example in the histograms that the request was counted in."""
+        method, path, model = self._asked
+        arrived, now, last_at, wall = self._times
+        outcome = RequestOutcome(
+            method.decode("latin-1"),
+            path.decode("latin-1"),
+            path in STATELESS_PATHS,  # which are all short
+            _named(model),
+            *self._ended,
+            arrived,
+            now,
+            self.waited,
+            self.first_at,
+            last_at,
+            _tokens(self._tail),
+        )
+        if self._metrics is not None and self._trace is not None:
+            self._metrics.e2e.mark(now - arrived, self._trace.name, wall)
+            if outcome.stream and self.first_at and outcome.status == _OK:
+                self._metrics.ttft.mark(self.first_at - arrived, self._trace.name, wall)
+        return outcome
 
 
 def _named(model: str) -> str:
@@ -206,10 +226,8 @@ def _reason(status: int, error: GatewayError | None) -> str:
     return str(status) if status >= _FAILED else ""
 
 
-def _tokens(exchange: Exchange, relay: AnswerRelay | None) -> Mapping[str, int]:
-    if relay is None:
-        return {}
-    found, use = exchange.usage(relay).named(), cache_use(relay.tail)
+def _tokens(tail: bytes) -> Mapping[str, int]:
+    found, use = usage_of(tail).named(), cache_use(tail)
     return found if use is None else {**found, "cached_tokens": use.cached_tokens}
 
 

@@ -5,7 +5,7 @@ gateway's monotonic clock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from router.telemetry.trace_context import SAMPLED
 
@@ -111,3 +111,19 @@ class RequestOutcome(NamedTuple):
     last_at: float
     tokens: Mapping[str, int]
     """As far as the answer says: `prompt_tokens`, `completion_tokens`, `cached_tokens`."""
+
+    def read(self) -> RequestOutcome:
+        """See `PendingOutcome`."""
+        return self
+
+
+class PendingOutcome(Protocol):
+    """An outcome that is not worked out yet: the loop only notes what it is made of. Fields are the outcome's."""
+
+    @property
+    def waited(self) -> bool: ...
+    @property
+    def first_at(self) -> float: ...
+
+    def read(self) -> RequestOutcome:
+        """Work it out, in the thread that exports it."""

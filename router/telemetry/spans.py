@@ -12,7 +12,7 @@ from typing import Final
 
 from router.protobuf import field
 from router.telemetry import span_encoding as encoding
-from router.telemetry.request_trace import AttemptTrace, RequestOutcome, RequestTrace
+from router.telemetry.request_trace import AttemptTrace, PendingOutcome, RequestOutcome, RequestTrace
 from router.telemetry.span_encoding import (
     CLIENT,
     INTERNAL,
@@ -59,7 +59,7 @@ MOST_KNOWN: Final = 2048
 """Parts of spans that are kept as bytes. When they are more, all are made again."""
 
 
-def count_of(trace: RequestTrace, outcome: RequestOutcome) -> int:
+def count_of(trace: RequestTrace, outcome: PendingOutcome) -> int:
     """How many spans a `SpanMaker` makes of a request."""
     return 1 + 2 * len(trace.attempts) + int(outcome.waited) + int(outcome.first_at > 0.0)
 

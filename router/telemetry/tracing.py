@@ -1,8 +1,8 @@
 """Sends the spans of sampled requests to a collector, by OpenTelemetry's SDK: OTLP over HTTP with protobuf. Imported
 only where `telemetry.otlp_endpoint` is set; `config/telemetry_checks.py` says what is missing where the library is.
 
-Ended requests go into the SDK's bounded queue, and its own thread makes their spans and sends them. A collector that is
-slow or gone costs spans, which are counted, and nothing else.
+Ended requests go into a bounded queue, and a thread makes their spans and sends them. A collector that is slow or gone
+costs spans, which are counted, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,27 +12,30 @@ import gzip
 import logging
 import threading
 import zlib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 import requests
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, set_value
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags, TraceState
 
 from router.protobuf import field
-from router.telemetry.request_trace import RequestOutcome, RequestTrace
+from router.telemetry.request_trace import PendingOutcome, RequestTrace
 from router.telemetry.spans import SpanMaker, count_of
 
 TRACES_PATH: Final = "/v1/traces"
 MAX_QUEUED: Final = 8192
 """Spans that wait for the collector; those of further requests are lost."""
 BATCH: Final = 512
-"""Requests whose spans are sent at a time: once so many wait, or after five seconds."""
+"""Requests whose spans are sent at a time: once so many wait, or after `DELAY_S`."""
+DELAY_S: Final = 5.0
 EXPORT_TIMEOUT_S: Final = 5.0
 """For one batch, its retries included."""
 FLUSH_S: Final = 3.0
@@ -85,14 +88,11 @@ class EncodedExporter(SpanExporter):
 
 
 class EndedRequest:
-    """What the SDK's queue holds in place of spans: these are made by its thread, many at a time, at half the cost."""
+    """What the queue holds in place of spans: these are made by the thread, many at a time, at half the cost."""
 
     __slots__ = ("count", "outcome", "trace")
 
-    context = RECORDED
-    """The SDK looks whether it is sampled."""
-
-    def __init__(self, trace: RequestTrace, outcome: RequestOutcome, count: int) -> None:
+    def __init__(self, trace: RequestTrace, outcome: PendingOutcome, count: int) -> None:
         """`count` is that of its spans."""
         self.trace = trace
         self.outcome = outcome
@@ -100,7 +100,7 @@ class EndedRequest:
 
 
 class CountingExporter(SpanExporter):
-    """Makes the spans of ended requests, has another exporter send them, and counts. Called by the SDK's thread."""
+    """Makes the spans of ended requests, has another exporter send them, and counts. Called by the thread."""
 
     def __init__(self, exporter: SpanExporter, maker: SpanMaker) -> None:
         self._exporter = exporter
@@ -114,7 +114,7 @@ class CountingExporter(SpanExporter):
         batch = cast(Sequence[EndedRequest], spans)
         for ended in batch:
             try:
-                made += self._maker.spans(ended.trace, ended.outcome)
+                made += self._maker.spans(ended.trace, ended.outcome.read())
             except Exception:  # noqa: BLE001  a defect costs the spans of one request
                 _log.exception("the trace of a request was lost", extra={"trace_id": ended.trace.name})
         try:
@@ -136,35 +136,56 @@ class TraceExport:
 
     def __init__(self, exporter: SpanExporter, maker: SpanMaker, most_queued: int = MAX_QUEUED) -> None:
         self._exporter = CountingExporter(exporter, maker)
-        self._processor = BatchSpanProcessor(
-            self._exporter, max_queue_size=most_queued, max_export_batch_size=min(BATCH, most_queued)
-        )
         self._most = most_queued
+        self._queue = deque[EndedRequest]()
         self._queued = 0
         self._dropped = 0
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="traces", daemon=True)
+        self._thread.start()
 
     def counts(self) -> dict[str, int]:
         """Spans since the start: taken by the collector, refused by it or not sent in time, and not queued here."""
         return {"exported": self._exporter.exported, "failed": self._exporter.failed, "dropped": self._dropped}
 
-    def take(self, trace: RequestTrace, outcome: RequestOutcome) -> None:
-        """Queue a request that has ended. Where not all of its spans are within the bound it is not: the SDK would drop
-        an older one, and log a line for it."""
+    def take(self, trace: RequestTrace, outcome: PendingOutcome) -> None:
+        """Queue a request that has ended, unless not all of its spans are within the bound."""
         count = count_of(trace, outcome)
-        waiting = self._queued - self._exporter.exported - self._exporter.failed
-        if waiting + count > self._most:
+        exporter = self._exporter
+        if self._queued - exporter.exported - exporter.failed + count > self._most:
             self._dropped += count
             return
         self._queued += count
-        self._processor.on_end(cast(ReadableSpan, EndedRequest(trace, outcome, count)))
+        self._queue.append(EndedRequest(trace, outcome, count))
+        if len(self._queue) == BATCH:
+            self._wake.set()
+
+    def _run(self) -> None:
+        """The thread: send what waits, and what is left after a close."""
+        # Where `requests` is instrumented, how traces are sent is not traced.
+        attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
+        while not self._closing:
+            self._wake.wait(DELAY_S)
+            self._wake.clear()
+            self._send()
+        self._send()
+
+    def _send(self) -> None:
+        queue = self._queue
+        while queue:
+            batch = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
+            try:
+                self._exporter.export(cast(Sequence[ReadableSpan], batch))
+            except Exception:  # noqa: BLE001  a defect costs the spans of one batch
+                _log.exception("a batch of traces was lost")
 
     async def aclose(self) -> None:
-        """Send what is queued; give up after `FLUSH_S`. All threads are daemons, so none of them keeps the process."""
-        flush = threading.Thread(target=self._processor.shutdown, name="traces-flush", daemon=True)
-        flush.start()
-        await asyncio.to_thread(flush.join, FLUSH_S)
-        if flush.is_alive():
-            self._exporter.shutdown()
+        """Send what is queued; give up after `FLUSH_S`. The thread is a daemon, so it does not keep the process."""
+        self._closing = True
+        self._wake.set()
+        await asyncio.to_thread(self._thread.join, FLUSH_S)
+        self._exporter.shutdown()
 
 
 def open_export(endpoint: str, about: Mapping[str, str], maker: SpanMaker) -> TraceExport:

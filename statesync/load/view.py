@@ -137,8 +137,7 @@ class LoadView:
         Raises UnknownPool, NoRoutablePod (every pod is blocked, or there is none), ModelNotServed (no pod serves the
         model) or PoolSaturated (every routable pod is at its `max_inflight`).
         """
-        pool_state = self._pool_states.get(pool)
-        if pool_state is None:
+        if (pool_state := self._pool_states.get(pool)) is None:
             raise UnknownPool(f"no pool {pool!r}")
         if pool_state.mixed and (subset := self._eligible[pool].subset_of(model)) is not None:
             return self._snapshot_of(pool_state, subset)
@@ -151,6 +150,10 @@ class LoadView:
             return pool_state.snapshot(now, 0.0)
         return pool_state.snapshot(now, self._unseen(pool_state, now))
 
+    def pickable(self, pool: str) -> int:
+        """How many candidates a snapshot of a pool that is not `mixed` has. Raises UnknownPool."""
+        return len(self._pool_state(pool))
+
     def room(self, pool: str) -> tuple[int, int, int]:
         """See `PoolState.room`. Raises UnknownPool."""
         return self._pool_state(pool).room()
@@ -160,8 +163,7 @@ class LoadView:
 
         Does not check that the pod may be picked: the snapshot holds only such pods.
         """
-        pod_state = self._pod_states.get(pod)
-        if pod_state is None or pod_state.pool is None:
+        if (pod_state := self._pod_states.get(pod)) is None or pod_state.pool is None:
             raise UnknownPod(f"no pod {pod!r}")
         prompt, answer = request.prompt_tokens, request.max_tokens
         cached = likely_cached(request.prefix_hits.get(pod, 0) * PREFIX_BLOCK_TOKENS, prompt)
@@ -239,8 +241,7 @@ class LoadView:
 
     def set_remote(self, replica: str, numbers: Mapping[PodId, InflightNumbers], full: bool = False) -> None:
         """Take another replica's absolute numbers. A pod that is absent did not change; if `full`, it has nothing.
-        Numbers of pods not known here are kept until the pod appears or the replica goes. Negative ones count as 0.
-        """
+        Numbers of pods not known here are kept until the pod appears or the replica goes. Negative ones are 0."""
         for pool_state in self._remote.update(replica, numbers, self._clock(), full):
             self._call_headroom(pool_state)
 
@@ -344,7 +345,6 @@ class LoadView:
         return pool_state
 
     def _member(self, pod: PodId) -> tuple[PodState, PoolState]:
-        pod_state = self._pod_states.get(pod)
-        if pod_state is None or pod_state.pool is None:
+        if (pod_state := self._pod_states.get(pod)) is None or pod_state.pool is None:
             raise UnknownPod(f"no pod {pod!r}")
         return pod_state, self._pool_states[pod_state.pool]

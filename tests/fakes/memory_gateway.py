@@ -265,7 +265,7 @@ class Rig:
             return None
         bits = random.Random(1)
         return Tracer(
-            lambda *ended: self.traced.append(ended),
+            lambda trace, ended: self.traced.append((trace, ended.read())),
             self._sample_ratio,
             self.wire.clock,
             lambda: 1_700_000_000.0,

@@ -101,6 +101,28 @@ def test_a_queue_that_is_full_takes_no_part_of_a_tree() -> None:
     assert export.counts() == {"exported": 8, "failed": 0, "dropped": 8}
 
 
+class BrokenExporter(InMemorySpanExporter):
+    """Raises for the first batch."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.export = super().export  # type: ignore[method-assign]
+        raise ValueError
+
+
+def test_a_batch_goes_out_once_it_is_full_and_a_defect_costs_no_other_batch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tracing, "DELAY_S", 10 * DEADLINE_S)
+    monkeypatch.setattr(tracing, "BATCH", 1)
+    export = TraceExport(BrokenExporter(), maker())
+    for number in (1, 2):
+        export.take(trace(attempt(2)), OUTCOME)
+        wait_for("the batch went out", lambda number=number: sum(export.counts().values()) == 4 * number)  # type: ignore[misc]
+    assert export.counts() == {"exported": 4, "failed": 4, "dropped": 0}
+    asyncio.run(export.aclose())
+    assert "a batch of traces was lost" in caplog.text
+
+
 def test_a_silent_collector_holds_a_drain_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "FLUSH_S", 0.5)
     with otlp_receiver() as receiver:

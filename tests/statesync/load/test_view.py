@@ -259,6 +259,17 @@ def test_every_change_of_this_replica_s_numbers_is_announced_in_absolute_terms()
 # Headroom
 
 
+def test_as_many_pods_can_be_picked_as_the_snapshot_has() -> None:
+    view = view_of(A, pod("full", max_inflight=1), pod("ill"))
+    view.reserve(PodId("full"), asking())
+    view.block(PodId("ill"), "health")
+    assert view.pickable("default") == len(view.snapshot("default").candidates) == 1
+    view.block(A.id, "health")
+    assert view.pickable("default") == 0
+    with pytest.raises(UnknownPool):
+        view.pickable("other")
+
+
 def test_headroom_is_reported_when_a_full_pod_has_room_again() -> None:
     view, received = view_of(pod("a", 1)), list[str]()
     view.on_headroom = received.append
