@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from loadtests.bench.epp.measure import Cost, Plan, measured
+from loadtests.bench.epp.measure import Cost, Plan, envoy_first, measured
 from loadtests.bench.load import cores
 from loadtests.bench.load.result import LoadFailed
 from loadtests.processes.owned import NotReady
@@ -21,6 +21,12 @@ from loadtests.report.tables import facts, grid
 
 ENVOY = ".venv-clients/lib/python3*/site-packages/envoy/_bin/envoy"
 """Where `make test-clients` puts it."""
+
+SHARED = {
+    True: "Envoy runs ahead of the engines and the load on their core, so that they delay no pick.",
+    False: "Envoy waits for the engines and the load on their core, which delays picks: only root may put it first.",
+}
+"""What the page says of Envoy's core, by whether Envoy runs ahead there."""
 
 
 def rows(costs: Sequence[Cost]) -> dict[str, list[float]]:
@@ -58,6 +64,7 @@ one core (`prefix_aware`, default settings); Envoy, canned engines and the load 
 second at random times, 1.2 KB prompts, whole answers. A pick is timed by Envoy, from its first message until the reply
 that names the pod; an answer from when its request was due. Medians of {plan.rounds} rounds of {plan.seconds:g} s,
 {sum(cost.requests for cost in costs):,} answers; missing or wrong: {sum(cost.wrong for cost in costs)}.
+{SHARED[envoy_first()]}
 
 {table(costs)}
 

@@ -5,7 +5,9 @@ only; `__main__.py` writes the text.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +30,9 @@ from loadtests.processes.replica import serve
 from loadtests.sim.ports import HOST, free_ports
 
 CASE: Final = CASES["1k"]
+AHEAD: Final = ("chrt", "--rr", "1")
+"""Before Envoy's command: it runs ahead of the load and the engines on its core, so that they delay no pick."""
+
 WARM_S: Final = 2.0
 """Seconds of load before the first round, so that connections are open and code has run."""
 
@@ -69,6 +74,12 @@ class Target(NamedTuple):
     picks: Path | None = None
 
 
+@functools.cache
+def envoy_first() -> bool:
+    """Whether this user may put Envoy ahead of the other programs."""
+    return bool(shutil.which(AHEAD[0])) and not subprocess.run([*AHEAD, "true"], capture_output=True).returncode
+
+
 def quantiles(times: Sequence[float]) -> tuple[float, float]:
     """The median, and what 99 of 100 do not exceed; 0 for nothing."""
     ordered = sorted(times) or [0.0]
@@ -100,7 +111,8 @@ def targets(plan: Plan, directory: Path) -> Iterator[list[Target]]:
         pods = [f"{HOST}:{engine}" for engine in engines]
         config = envoy_config(front, others[3], [f"{HOST}:{picker_port}"], pods, picks=picks)
         (directory / "envoy.json").write_text(json.dumps(config))
-        command = [str(plan.envoy), "-c", str(directory / "envoy.json"), *FLAGS]
+        first = AHEAD if envoy_first() else ()
+        command = [*first, str(plan.envoy), "-c", str(directory / "envoy.json"), *FLAGS]
         envoy = stack.enter_context(Owned(command, LOAD_CORE, directory / "envoy.log"))
         body = request(CASE, 0).partition("\r\n\r\n")[2].encode()
         wait_until_serving(envoy, f"http://{HOST}:{front}/v1/chat/completions", body)

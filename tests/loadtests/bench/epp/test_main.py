@@ -22,7 +22,7 @@ def test_figures_are_medians_over_the_rounds_and_what_one_has_not_is_left_out() 
     assert found["pick, p99, ms"] == [0, 0.5]
     assert "| pick, p99, ms             |               - |                      0.5 |" in table(COSTS)
     text = page({"cpu": "x"}, COSTS, Plan(Path("envoy")))
-    assert "600 answers; missing or wrong: 0." in text
+    assert "600 answers; missing or wrong: 0. Envoy " in text.replace("\n", " ")
 
 
 def test_without_envoy_it_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
