@@ -12,10 +12,9 @@ from typing import Final, NamedTuple
 
 from starlette.routing import compile_path
 
-from router.control.plane import ControlPlane, describe_policy
+from router.control.plane import ControlPlane, describe_policy, named_pods
 from router.control.tokens import Role
 from router.settings import Control
-from schedulers.types import PodId
 
 Show = Callable[[ControlPlane, Mapping[str, str]], object]
 """What a change is about to change, for the audit log; path parameters by name. May raise StateError."""
@@ -33,7 +32,8 @@ def _policy(plane: ControlPlane, of: Mapping[str, str]) -> object:
 
 
 def _pod(plane: ControlPlane, of: Mapping[str, str]) -> object:
-    return {"id": of["pod"], "blockers": list(plane.view.status(PodId(of["pod"])).blockers)}
+    pod = named_pods(plane.view, of["pod"])[-1]  # the one that the answer shows
+    return {"id": pod, "blockers": list(plane.view.status(pod).blockers)}
 
 
 def _key(plane: ControlPlane, of: Mapping[str, str]) -> object:

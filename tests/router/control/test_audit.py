@@ -14,6 +14,8 @@ from router.control.audit import REFUSED_BURST, Attempt, AuditLog
 from router.control.author import author_of, made_by
 from router.control.tokens import Caller, Role
 from router.settings import Control, ControlToken
+from schedulers.types import Pod, PodId
+from statesync.discovery.ranks import ranks_of
 from tests.fakes.control_port import POD, Replica, talk_to
 from tests.router.control.test_tokens import hashed
 
@@ -93,6 +95,18 @@ def test_every_kind_of_change_shows_what_it_is_about(tmp_path: Path) -> None:
     assert [line["after"]["blockers"] for line in lines[:2]] == [["draining"], []]
     assert [line["before"]["shadow"] for line in lines[2:4]] == [None, {"policy": "random", "params": {}}]
     assert (lines[4]["before"], lines[4]["after"]) == ({"phase": "ready"}, {"phase": "settling"})
+
+
+def test_the_drain_of_a_pod_with_ranks_shows_the_rank_that_the_answer_shows(tmp_path: Path) -> None:
+    replica = audited(tmp_path, [])
+    replica.view.set_pods("ranked", ranks_of(Pod(PodId("r:1"), "r:1"), 2))
+
+    async def talk(client: httpx.AsyncClient) -> None:
+        assert (await client.post("/admin/pods/r:1/drain")).status_code == 200
+
+    talk_to(replica, talk)
+    (line,) = written(replica, tmp_path)
+    assert (line["before"], line["after"]["id"]) == ({"id": "r:1@1", "blockers": []}, "r:1@1")
 
 
 def test_a_change_that_fails_is_a_line_with_the_reason_and_reading_is_none(tmp_path: Path) -> None:
