@@ -198,8 +198,7 @@ def _spare_the_waiting(request: RequestInfo, snapshot: LoadSnapshot, at: list[in
     queue, pace = snapshot.columns.queue, snapshot.columns.pace
     work = crowding(sum(queue), snapshot.total_inflight()) * prefill_work(request.prompt_tokens, 0)
     if work:
-        for number in range(len(costs)):  # 10 ns a pod less than `enumerate` over either kind
-            position = number if at is None else at[number]
+        for number, position in enumerate(range(len(costs)) if at is None else at):
             costs[number] += queue[position] * work * pace[position]
 
 
