@@ -156,20 +156,6 @@ def others_weight(busy: float, waiting: float, pending_s: float) -> float:
     return busy**CHOICES * ((waiting if waiting > 1.0 else 1.0) + pending_s)
 
 
-def crowding(waiting: float, inflight: int) -> float:
-    """How far prompts, rather than answers, are what a pool's pods are busy with: 0 while no more than half of the
-    requests in flight wait for their first token, 1 where all do.
-
-    Short prompts behind short ones, and long ones behind long ones, wait less all together. But a pod with short ones
-    gets more requests, so that its batch is full sooner. In a pool that mostly decodes, equal numbers matter more:
-    there Azure's chat past saturation would wait a seventh longer in the mean, twice as long in the 99th percentile.
-    """
-    if waiting >= inflight:
-        return 1.0 if waiting else 0.0
-    share = 2.0 * waiting / inflight - 1.0
-    return share if share > 0.0 else 0.0
-
-
 def admission_s(tokens: float, capacity: float, more: float, stay_s: float) -> float:
     """Seconds until an engine with room for `capacity` tokens, `tokens` of them in use, has room for `more`.
 

@@ -19,7 +19,6 @@ from schedulers.ttft import (
     KV_FULL,
     OVERDUE,
     admission_s,
-    crowding,
     likely_cached,
     others_weight,
     prefill_work,
@@ -85,8 +84,6 @@ class PrefixAware:
     over a long context costs more). `pace` is the time of one on that pod, which a large batch makes longer; `others`
     is that of an idle average pod, times `ttft.others_weight`: in a pool without idle pods, work that misses the cache
     also delays later requests. `room` is the wait for KV blocks, if there are too few.
-    Where no pod holds anything of the prompt and even the cheapest computes prompts, `own * pace` counts once more for
-    each prompt that waits on the pod, by `ttft.crowding`: a long prompt delays those after it, so it queues behind few.
     Of a priority below 0 five minutes of `wait`, and `room`, count a thousandth: batches gather on the pods that hold
     their prefixes, and leave the others to those who wait for an answer.
     Where several pods hold the longest prefix and the cheapest pod computes prompts, up to `COPY_S` of the wait for
@@ -114,14 +111,10 @@ class PrefixAware:
         if request.priority < 0:
             _be_patient(request, left, at, costs)
         best = min(costs)
-        if request.priority >= 0:
+        if request.prefix_hits and request.priority >= 0:
             cheapest = costs.index(best)
-            # An idle pod that is the cheapest stays so: what follows only adds to the costs of pods with prompts.
             if left.columns.queue[cheapest if at is None else at[cheapest]]:
-                if request.prefix_hits:
-                    prefer_a_copy(request, left, at, costs)
-                else:
-                    _spare_the_waiting(request, left, at, costs)
+                prefer_a_copy(request, left, at, costs)
                 best = min(costs)
         alone = costs.count(best) == 1 and not left.unseen
         taken = costs.index(best) if alone else take(request, left, costs)
@@ -190,16 +183,6 @@ def _be_patient(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | No
     until, wait = snapshot.columns.until, snapshot.columns.wait
     for number, position in enumerate(range(len(costs)) if at is None else at):
         costs[number] -= PATIENCE * min(start_in(until[position], wait[position], now), PATIENCE_S)
-
-
-def _spare_the_waiting(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None, costs: list[float]) -> None:
-    """Let the work of a prompt of which no pod holds anything count once more for each prompt that waits on a pod, by
-    `crowding`."""
-    queue, pace = snapshot.columns.queue, snapshot.columns.pace
-    work = crowding(sum(queue), snapshot.total_inflight()) * prefill_work(request.prompt_tokens, 0)
-    if work:
-        for number, position in enumerate(range(len(costs)) if at is None else at):
-            costs[number] += queue[position] * work * pace[position]
 
 
 def prefer_a_copy(request: RequestInfo, snapshot: LoadSnapshot, at: list[int] | None, costs: list[float]) -> None:

@@ -13,7 +13,6 @@ from schedulers.ttft import (
     PRIOR,
     STAY_S,
     admission_s,
-    crowding,
     likely_cached,
     others_weight,
     outlook,
@@ -119,12 +118,3 @@ def test_while_pods_are_idle_a_request_delays_few_others() -> None:
 
 def test_the_longer_a_queue_is_the_more_requests_another_delays() -> None:
     assert others_weight(1.0, 3.0, 2.0) == 5.0
-
-
-@pytest.mark.parametrize(
-    ("waiting", "inflight", "weight"), [(0, 0, 0.0), (2, 4, 0.0), (3, 4, 0.5), (4, 4, 1.0), (5, 4, 1.0)]
-)
-def test_a_pool_is_crowded_with_prompts_where_more_than_half_of_its_requests_wait(
-    waiting: int, inflight: int, weight: float
-) -> None:
-    assert crowding(waiting, inflight) == weight

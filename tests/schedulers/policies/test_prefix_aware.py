@@ -10,7 +10,7 @@ from schedulers.entropy import mix
 from schedulers.hits import levels
 from schedulers.policies.prefix_aware import COPY_S, DRAWN, PrefixAware
 from schedulers.sampling import HOLDERS
-from schedulers.ttft import admission_s, crowding, likely_cached, others_weight, outlook, prefill_work, start_in
+from schedulers.ttft import admission_s, likely_cached, others_weight, outlook, prefill_work, start_in
 from schedulers.types import Decision, LoadSnapshot, PodId, PodLoad, RequestInfo, queue_length
 from tests.fakes.chance import five_deviations
 from tests.fakes.each_case import each_case
@@ -50,13 +50,6 @@ def naive_costs(request: RequestInfo, snapshot: LoadSnapshot) -> dict[PodId, flo
         until, wait = outlook(load.prefilling, load.prefill_work, load.head_since, load.pace_s, load.step_s)
         work = own_work(request, pod.id)
         costs[pod.id] = start_in(until, wait, now) + work * (load.pace_s + others)
-    queued = dict(zip(costs, queue, strict=True))
-    if not request.prefix_hits and queued[min(costs, key=costs.__getitem__)]:
-        weight = crowding(sum(queue), sum(load.inflight for _, load in kept))
-        return {
-            pod.id: costs[pod.id] + weight * queued[pod.id] * own_work(request, pod.id) * load.pace_s
-            for pod, load in kept
-        }
     return with_copies(request, snapshot, costs)
 
 
@@ -153,16 +146,6 @@ def test_work_saved_for_the_pool_counts_more_when_the_pool_queues() -> None:
     request, loads = request_of(prompt_tokens=1000, prefix_hits={A: 10}), pending(1600, 1, 500)
     assert decision(request, loads._replace(pending_s=0.0)).pod == B
     assert decision(request, loads._replace(pending_s=3.0)).pod == A
-
-
-def test_where_most_requests_wait_a_long_prompt_queues_behind_few_and_a_short_one_behind_many() -> None:
-    few = PodLoad(inflight=1, prefilling=1, prefill_work=500, pace_s=1e-3)
-    many = few._replace(inflight=4, prefilling=4, prefill_work=300)
-    loads = snapshot_of([few, many])
-    assert decision(request_of(prompt_tokens=50), loads).pod == B
-    assert decision(request_of(prompt_tokens=500), loads).pod == A
-    decoding = snapshot_of([few, many._replace(inflight=9)])
-    assert decision(request_of(prompt_tokens=500), decoding).pod == B
 
 
 def test_a_prefix_that_several_busy_pods_hold_is_computed_once_more_a_little_sooner() -> None:
