@@ -156,6 +156,7 @@ class Tracer:
             for attempt in trace.attempts:
                 if not attempt.ended_at:
                     attempt.end(now, error.reason if isinstance(error, PodFailure) else reason)
+            trace.kept = ()  # headers, keys among them, do not wait for the collector
             self._sink(trace, EndedExchange(exchange, relay, status, reason, now, self._wall()))
         except Exception:  # noqa: BLE001  a defect here must not keep a request from its end
             _log.exception("the trace of a request was lost", extra={"trace_id": trace.name})

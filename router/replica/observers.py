@@ -25,7 +25,7 @@ SERVICE = "turnout"
 
 
 class Observers(NamedTuple):
-    """The recorder is not started yet; the SDK's thread, which sleeps, is."""
+    """The recorder is not started yet; the thread that exports traces, which sleeps, is."""
 
     recorder: Recorder | None
     tracer: Tracer | None

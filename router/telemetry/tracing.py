@@ -99,8 +99,8 @@ class EndedRequest:
         self.count = count
 
 
-class CountingExporter(SpanExporter):
-    """Makes the spans of ended requests, has another exporter send them, and counts. Called by the thread."""
+class CountingExporter:
+    """Makes the spans of ended requests, has an exporter send them, and counts. Called by the thread."""
 
     def __init__(self, exporter: SpanExporter, maker: SpanMaker) -> None:
         self._exporter = exporter
@@ -108,10 +108,9 @@ class CountingExporter(SpanExporter):
         self.exported = 0
         self.failed = 0
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export a batch of `EndedRequest`."""
+    def export(self, batch: Sequence[EndedRequest]) -> None:
+        """Make and send the spans of these."""
         made, result = list[bytes](), SpanExportResult.FAILURE
-        batch = cast(Sequence[EndedRequest], spans)
         for ended in batch:
             try:
                 made += self._maker.spans(ended.trace, ended.outcome.read())
@@ -124,7 +123,6 @@ class CountingExporter(SpanExporter):
             done = len(made) if result is SpanExportResult.SUCCESS else 0
             self.exported += done
             self.failed += sum([ended.count for ended in batch]) - done
-        return result
 
     def shutdown(self) -> None:
         """End a batch that is being sent again and again."""
@@ -153,7 +151,7 @@ class TraceExport:
         """Queue a request that has ended, unless not all of its spans are within the bound."""
         count = count_of(trace, outcome)
         exporter = self._exporter
-        if self._queued - exporter.exported - exporter.failed + count > self._most:
+        if self._closing or self._queued - exporter.exported - exporter.failed + count > self._most:
             self._dropped += count
             return
         self._queued += count
@@ -168,15 +166,17 @@ class TraceExport:
         while not self._closing:
             self._wake.wait(DELAY_S)
             self._wake.clear()
-            self._send()
-        self._send()
+            self._send(BATCH)
+        self._send(1)
 
-    def _send(self) -> None:
-        queue = self._queue
-        while queue:
+    def _send(self, least: int) -> None:
+        """Send a batch, and further ones while `least` requests wait: those that end meanwhile are the next batch."""
+        queue, waiting = self._queue, 1
+        while len(queue) >= waiting:
+            waiting = least
             batch = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
             try:
-                self._exporter.export(cast(Sequence[ReadableSpan], batch))
+                self._exporter.export(batch)
             except Exception:  # noqa: BLE001  a defect costs the spans of one batch
                 _log.exception("a batch of traces was lost")
 

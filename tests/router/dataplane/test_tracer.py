@@ -247,5 +247,6 @@ def test_nothing_of_a_prompt_or_a_header_is_collected() -> None:
         collected = [
             outcome,
             *((each.pod, each.policy, each.pool, each.model, each.error) for each in trace.attempts),
+            *trace.kept,
         ]
         assert secret not in repr(collected)

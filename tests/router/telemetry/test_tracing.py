@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -123,6 +122,42 @@ def test_a_batch_goes_out_once_it_is_full_and_a_defect_costs_no_other_batch(
     assert "a batch of traces was lost" in caplog.text
 
 
+class BusyExporter(SpanExporter):
+    """A request ends while a batch is on its way."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.meanwhile = 0
+        self.ends: Callable[[], None] = self.shutdown
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.batches += 1
+        if self.meanwhile:
+            self.meanwhile -= 1
+            self.ends()
+        return SpanExportResult.SUCCESS
+
+
+def test_requests_that_end_while_a_batch_is_sent_are_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "DELAY_S", 10 * DEADLINE_S)
+    busy = BusyExporter()
+    busy.meanwhile = 5
+    export = TraceExport(busy, maker())
+    busy.ends = lambda: export.take(trace(attempt(2)), OUTCOME)
+    for _ in range(tracing.BATCH):
+        export.take(trace(attempt(2)), OUTCOME)
+    wait_for("the batch was sent", lambda: export.counts()["exported"] >= 4 * tracing.BATCH)
+    asyncio.run(export.aclose())
+    assert busy.batches == 2
+
+
+def test_a_request_that_ends_after_the_close_is_counted() -> None:
+    export = TraceExport(InMemorySpanExporter(), maker())
+    asyncio.run(export.aclose())
+    export.take(trace(attempt(2)), OUTCOME)
+    assert export.counts() == {"exported": 0, "failed": 0, "dropped": 4}
+
+
 def test_a_silent_collector_holds_a_drain_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "FLUSH_S", 0.5)
     with otlp_receiver() as receiver:
@@ -152,7 +187,7 @@ def test_a_request_whose_spans_cannot_be_made_costs_no_other_request(caplog: pyt
     ended = [EndedRequest(trace(each), OUTCOME, 4) for each in (broken, attempt(2))]
     collector = InMemorySpanExporter()
     exporter = CountingExporter(collector, maker())
-    exporter.export(cast(Sequence[ReadableSpan], ended))
+    exporter.export(ended)
     assert (exporter.exported, exporter.failed) == (4, 4)
     assert len(collector.get_finished_spans()) == 4
     assert "the trace of a request was lost" in caplog.text
