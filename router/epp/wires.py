@@ -106,7 +106,8 @@ class PodWires:
         return wire
 
     def _written(self, address: str, wire: EndWire, request: bytes) -> None:
-        at = request.find(MARK) + len(MARK)
+        # The last one: a client's own line of this name, in whatever case, comes before it.
+        at = request.rfind(MARK, 0, request.find(b"\r\n\r\n")) + len(MARK)
         number = int(request[at : request.index(b"\r\n", at)])
         picked = self._streams.get(number)
         if picked is not None:  # else the stream has ended while a connection was made: the gateway gives the pod up

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from router.epp.wires import MARK, EndWire, PodWires
 
 
@@ -66,3 +68,13 @@ def test_a_request_to_a_pod_goes_to_the_stream_that_it_came_from() -> None:
     wire.write(request % 3)
     wire.write(request % 4)
     assert picked == [("10.0.0.1:80", request % 3)], "stream 4 has ended"
+
+
+@pytest.mark.parametrize("given", [b"4", b"p"])
+def test_no_header_of_a_client_names_another_stream(given: bytes) -> None:
+    picked: list[int] = []
+    wires = PodWires({number: lambda *_, number=number: picked.append(number) for number in (3, 4)})
+    wire = asyncio.run(wires.dial(Kept, "10.0.0.1:80", "main"))
+    assert isinstance(wire, EndWire)
+    wire.write(b"POST / HTTP/1.1" + MARK + given + MARK + b"3\r\n\r\nbody" + MARK + b"4\r\n")
+    assert picked == [3]
