@@ -38,7 +38,8 @@ class PickerParts(NamedTuple):
 
 
 class _Reader(RequestParser):
-    """Reads one request from messages: a head that is parsed, as a rule, and a body without framing."""
+    """Reads one request from messages: a head that is parsed, as a rule, and a body without framing. What comes next
+    is noted in `request` and `last` before each `feed`."""
 
     def __init__(self, edge: Edge[Exchange], parts: PickerParts) -> None:
         super().__init__(edge, parts.listener.limits, edge.held, parts.listener.admit)
@@ -50,7 +51,7 @@ class _Reader(RequestParser):
         """Nothing follows that."""
 
     def feed(self, data: bytes) -> None:
-        """Read the head, or these bytes of the body. Raises GatewayError."""
+        """Read the noted head, or else these bytes of the body. Raises GatewayError."""
         request, self.request = self.request, None
         if request is None:
             self._take_body(data)
@@ -89,9 +90,8 @@ class PickerCall:
 
     def connect(self, take: Callable[[bytes], None], peer: str) -> None:
         """Connect to the gateway; `take` gets what it answers."""
-        edge = Edge(self, self._parts.listener, self._parts.clock)
-        if edge.reader is not None:
-            edge.reader = self._reader = _Reader(edge, self._parts)
+        edge = Edge(self, self._parts.listener, self._parts.clock, reads=False)
+        edge.reader = self._reader = _Reader(edge, self._parts)
         self._wire = EndWire(edge, take, peer)  # type: ignore[arg-type]  # a protocol by its methods
 
     def deliver(self, request: ProxyRequest | None, piece: bytes, *, end: bool) -> None:

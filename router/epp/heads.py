@@ -17,7 +17,7 @@ ENVOYS: Final = frozenset(
 ) | {MARK[2:-2], DESTINATION, b"forwarded", b"x-real-ip"}
 """Headers between Envoy and its neighbours, or for the picker's own use: none of them is changed for the gateway's."""
 _NOT_FED: Final = (ENVOYS | {b"x-forwarded-proto"}) - {b"forwarded", b"x-real-ip"}
-"""Those that the gateway does not get. From x-forwarded-for it may learn the client."""
+"""Those that the gateway does not get. It may learn the client from the others, and from x-forwarded-for."""
 
 _UNREAD: Final = frozenset((b"date", b"server", b"x-envoy-upstream-service-time", b"x-request-id"))
 """Headers of an answer that nothing looks at; most change with each. Without them a head is one that came before."""

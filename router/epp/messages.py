@@ -217,14 +217,12 @@ def _set_line(line: bytes) -> bytes:
 
 
 def _set_lines(lines: bytes) -> bytes:
-    """The id of the request, which is always another, comes first."""
-    first, _, others = lines.partition(b"\r\n")
-    return _set_line(first) + _set_others(others)
+    return b"".join([_set_line(line) for line in lines.split(b"\r\n")])
 
 
 @lru_cache(1024)  # names of pods, pools and policies
-def _set_others(lines: bytes) -> bytes:
-    return b"".join([_set_line(line) for line in lines.split(b"\r\n")])
+def _set_named(lines: bytes) -> bytes:
+    return _set_lines(lines)
 
 
 def nothing(about: int) -> bytes:
@@ -234,7 +232,8 @@ def nothing(about: int) -> bytes:
 
 def with_headers(lines: bytes) -> bytes:
     """The reply to an answer's headers that adds those of these lines."""
-    return nested((2, 1, RESPONSE_HEADERS - 1), _set_lines(lines))
+    first, _, others = lines.partition(b"\r\n")  # the id of the request, which is always another, comes first
+    return nested((2, 1, RESPONSE_HEADERS - 1), _set_line(first) + _set_named(others))
 
 
 def streamed(about: int, body: bytes, *, end: bool) -> list[bytes]:

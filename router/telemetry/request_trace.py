@@ -112,10 +112,6 @@ class RequestOutcome(NamedTuple):
     tokens: Mapping[str, int]
     """As far as the answer says: `prompt_tokens`, `completion_tokens`, `cached_tokens`."""
 
-    def read(self) -> RequestOutcome:
-        """See `PendingOutcome`."""
-        return self
-
 
 class PendingOutcome(Protocol):
     """An outcome that is not worked out yet: the loop only notes what it is made of. Fields are the outcome's."""

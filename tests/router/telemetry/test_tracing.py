@@ -16,13 +16,16 @@ from router.telemetry.request_trace import AttemptTrace, RequestOutcome, Request
 from router.telemetry.tracing import CountingExporter, EndedRequest, TraceExport
 from tests.fakes.otlp_receiver import otlp_receiver
 from tests.fakes.waiting import DEADLINE_S, wait_for
-from tests.router.telemetry.test_spans import OUTCOME, attempt, maker, trace
+from tests.router.telemetry.test_spans import OUTCOME, Noted, attempt, maker, trace
 
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A close waits for as long as a busy machine lets the SDK's thread stand still."""
     monkeypatch.setattr(tracing, "FLUSH_S", DEADLINE_S)
+
+
+NOTED = Noted(OUTCOME)
 
 
 def open_export(url: str) -> TraceExport:
@@ -47,7 +50,7 @@ class HeldExporter(SpanExporter):
 def sent(url: str) -> tuple[int, ...]:
     """Send the spans of one request, then close; returns the counts."""
     export = open_export(url)
-    export.take(trace(attempt(2), parent=9), OUTCOME)
+    export.take(trace(attempt(2), parent=9), NOTED)
     asyncio.run(export.aclose())
     return tuple(export.counts().values())
 
@@ -93,7 +96,7 @@ def test_a_queue_that_is_full_takes_no_part_of_a_tree() -> None:
     held = HeldExporter()
     export = TraceExport(held, maker(), most_queued=9)
     for _ in range(4):
-        export.take(trace(attempt(2)), OUTCOME)
+        export.take(trace(attempt(2)), NOTED)
     assert export.counts() == {"exported": 0, "failed": 0, "dropped": 8}
     held.go_on.set()
     asyncio.run(export.aclose())
@@ -115,7 +118,7 @@ def test_a_batch_goes_out_once_it_is_full_and_a_defect_costs_no_other_batch(
     monkeypatch.setattr(tracing, "BATCH", 1)
     export = TraceExport(BrokenExporter(), maker())
     for number in (1, 2):
-        export.take(trace(attempt(2)), OUTCOME)
+        export.take(trace(attempt(2)), NOTED)
         wait_for("the batch went out", lambda number=number: sum(export.counts().values()) == 4 * number)  # type: ignore[misc]
     assert export.counts() == {"exported": 4, "failed": 4, "dropped": 0}
     asyncio.run(export.aclose())
@@ -143,9 +146,9 @@ def test_requests_that_end_while_a_batch_is_sent_are_the_next_batch(monkeypatch:
     busy = BusyExporter()
     busy.meanwhile = 5
     export = TraceExport(busy, maker())
-    busy.ends = lambda: export.take(trace(attempt(2)), OUTCOME)
+    busy.ends = lambda: export.take(trace(attempt(2)), NOTED)
     for _ in range(tracing.BATCH):
-        export.take(trace(attempt(2)), OUTCOME)
+        export.take(trace(attempt(2)), NOTED)
     wait_for("the batch was sent", lambda: export.counts()["exported"] >= 4 * tracing.BATCH)
     asyncio.run(export.aclose())
     assert busy.batches == 2
@@ -154,7 +157,7 @@ def test_requests_that_end_while_a_batch_is_sent_are_the_next_batch(monkeypatch:
 def test_a_request_that_ends_after_the_close_is_counted() -> None:
     export = TraceExport(InMemorySpanExporter(), maker())
     asyncio.run(export.aclose())
-    export.take(trace(attempt(2)), OUTCOME)
+    export.take(trace(attempt(2)), NOTED)
     assert export.counts() == {"exported": 0, "failed": 0, "dropped": 4}
 
 
@@ -163,7 +166,7 @@ def test_a_silent_collector_holds_a_drain_for_a_bounded_time(monkeypatch: pytest
     with otlp_receiver() as receiver:
         receiver.open.clear()
         export = open_export(receiver.url)
-        export.take(trace(attempt(2)), OUTCOME)
+        export.take(trace(attempt(2)), NOTED)
         asyncio.run(export.aclose())  # returns although the answer never comes
         wait_for("the batch was sent", lambda: receiver.asked > 0)
         receiver.open.set()
@@ -176,7 +179,7 @@ def test_a_request_that_ended_at_once_is_a_span_without_children() -> None:
         ended = RequestTrace(7, 0, 1)
         ended.span_id = 8
         ended.attempts = list[AttemptTrace]()
-        export.take(ended, outcome)
+        export.take(ended, Noted(outcome))
         asyncio.run(export.aclose())
         assert [span.name for _, span in receiver.tree(f"{7:032x}")] == ["GET"]
 
@@ -184,7 +187,7 @@ def test_a_request_that_ended_at_once_is_a_span_without_children() -> None:
 def test_a_request_whose_spans_cannot_be_made_costs_no_other_request(caplog: pytest.LogCaptureFixture) -> None:
     broken = attempt(2)
     broken.address = "unix"  # is no address, and has no port
-    ended = [EndedRequest(trace(each), OUTCOME, 4) for each in (broken, attempt(2))]
+    ended = [EndedRequest(trace(each), NOTED, 4) for each in (broken, attempt(2))]
     collector = InMemorySpanExporter()
     exporter = CountingExporter(collector, maker())
     exporter.export(ended)
